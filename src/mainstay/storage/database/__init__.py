@@ -1,0 +1,64 @@
+"""One way to speak SQL to SQLite and PostgreSQL: short transactions, `?` placeholders, plain tuples.
+
+The SQL is the subset both understand: `RETURNING`, `ON CONFLICT`, `BLOB`/`bytea` values as bytes.
+Implementations: `sqlite.SqliteDatabase`, `postgresql.PostgresqlDatabase`, and `django.DjangoDatabase`,
+which joins the transaction of the Django connection of this thread so that a service that writes by ORM
+and the ledger commit together. All block; callers that wait run them in a thread.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol
+
+from mainstay.foundation.errors import Conflict
+
+Dialect = Literal["sqlite", "postgresql"]
+
+
+class ConstraintBroken(Conflict):
+    """A unique, foreign key or check constraint refused the statement."""
+
+
+class Transaction(Protocol):
+    """One open transaction. Not for use from two threads at once."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run a statement and return how many rows it changed."""
+        ...
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a query (or a statement with RETURNING) and return all rows."""
+        ...
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Run a query and return the first row, or None."""
+        ...
+
+    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
+        """Run a statement once per row of parameters, in as few round trips as the driver can."""
+        ...
+
+
+class Database(Protocol):
+    """A place for short transactions.
+
+    Errors: `Unavailable` when the database cannot be reached or stays locked past its limit,
+    `OutcomeUnknown` when COMMIT was sent and the answer was lost, `Conflict` on a serialization failure
+    or deadlock. Constraint violations raise `ConstraintBroken`.
+    """
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """A consistent snapshot; writing in it is an error."""
+        ...
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """Commit at the end of the block, roll back when it raises. SQLite: BEGIN IMMEDIATE."""
+        ...
+
+    def close(self) -> None: ...
