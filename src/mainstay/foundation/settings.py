@@ -1,21 +1,52 @@
 """The only reader of the environment.
 
-Each room owns a frozen dataclass of its settings; `boot.settings` assembles them from flags, file and
-environment, in that order of strength. This module only knows how to look.
+Each room owns a frozen dataclass of its settings; `boot.settings` assembles them from flags, environment,
+file and defaults, in that order of strength. This module only knows how to look.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+_PREFIX = "MAINSTAY_"
+_METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""The name is prometheus_client's; it looks at it when it is imported."""
 
 
 def from_environment(name: str) -> str | None:
     """The value of `MAINSTAY_<NAME>`, or None when unset or empty."""
-    return os.environ.get(f"MAINSTAY_{name}") or None
+    return os.environ.get(f"{_PREFIX}{name}") or None
+
+
+def environment() -> dict[str, str]:
+    """All non-empty `MAINSTAY_…` variables, without the prefix."""
+    return {
+        name.removeprefix(_PREFIX): value
+        for name, value in os.environ.items()
+        if name.startswith(_PREFIX) and value
+    }
 
 
 def export_to_children(name: str, value: str) -> None:
     """Set `MAINSTAY_<NAME>` for this process and those it starts."""
-    os.environ[f"MAINSTAY_{name}"] = value
+    os.environ[f"{_PREFIX}{name}"] = value
+
+
+def child_environment(ours: Mapping[str, str], *, metrics_in: Path) -> dict[str, str]:
+    """The environment for a child process: this one, with `ours` on top as `MAINSTAY_…`."""
+    prefixed = {f"{_PREFIX}{name}": value for name, value in ours.items()}
+    return {**os.environ, **prefixed, _METRICS_DIRECTORY: str(metrics_in)}
+
+
+def metrics_directory() -> Path | None:
+    """Where the processes of this node add up their numbers; None when this process is alone."""
+    directory = os.environ.get(_METRICS_DIRECTORY)
+    return Path(directory) if directory else None
+
+
+def select_django_settings(module: str) -> None:
+    """Tell Django where its settings are, the only way it listens to."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = module
 
 
 def data_directory() -> Path:
