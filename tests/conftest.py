@@ -1,0 +1,68 @@
+"""What every kind of test shares: real servers, and the rule about missing ones.
+
+A test whose server is not installed is skipped with a reason that starts with `server missing`. On a
+developer's machine the run ends with a list of them; with `CI` set each one is a failure.
+"""
+
+import os
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from support.servers import SERVER_MISSING, PostgresqlServer, postgresql_server
+
+
+def _is_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Why a test was skipped; empty when it was not, or not for a missing server."""
+    if not report.skipped or not isinstance(report.longrepr, tuple):
+        return ""
+    reason = report.longrepr[2].removeprefix("Skipped: ")
+    return reason if reason.startswith(SERVER_MISSING) else ""
+
+
+def _judge(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if _is_ci() and (reason := _reason(report)):
+        report.outcome = "failed"
+        report.longrepr = f"{reason}: CI may not skip it"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _judge(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _judge(report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = [_reason(report) for report in terminalreporter.stats.get("skipped", [])]
+    missing = sorted(reason for reason in reasons if reason)
+    if missing:
+        terminalreporter.section("NOT TESTED HERE", sep="!", red=True)
+        for reason in dict.fromkeys(missing):
+            terminalreporter.line(f"{missing.count(reason):4} test(s): {reason}")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL server of this test process alone."""
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: PostgresqlServer) -> Iterator[str]:
+    """An empty PostgreSQL database, dropped afterwards."""
+    url = postgresql.new_database()
+    yield url
+    postgresql.drop_database(url)
