@@ -8,9 +8,12 @@ run them in a thread.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from mainstay.foundation.errors import Conflict, NotFound
+
+CONTENT_BYTES_MAX: Final = 64 << 20
+"""What `put_bytes` takes at most; anything larger comes from a file."""
 
 
 class KeyTaken(Conflict):
@@ -50,7 +53,10 @@ class ObjectStore(Protocol):
         ...
 
     def get_bytes(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        """Return the content, or `length` bytes of it from `start`. Raises `NoSuchObject`."""
+        """Return the content, or `length` bytes of it from `start`. Raises `NoSuchObject`.
+
+        A range is cut at the end of the object, as a slice is.
+        """
         ...
 
     def fetch(self, key: str, target: Path) -> None:
