@@ -1,0 +1,63 @@
+#!/bin/sh
+# The real servers and foreign clients that tests meet, from Debian: `tools/servers.sh test` or `bench`.
+#
+# As root it installs what is missing with apt-get (services are not started); otherwise it names what is
+# missing, and the tests that need it are skipped and listed at the end of the run.
+set -eu
+cd "$(dirname "$0")/.."
+kind=${1:-test}
+
+say() { printf '%s\n' "$*" >&2; }
+
+have() {
+    PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/"$1" >/dev/null 2>&1
+}
+
+# program:package:what is tested with it
+wanted="postgres:postgresql:PostgreSQL as the database
+ssh:openssh-client:Git over SSH
+sshd:openssh-server:OpenSSH in front of Mainstay
+strace:strace:kills at every system call
+curl:curl:plain HTTP clients
+git-lfs:git-lfs:LFS clients"
+[ "$kind" != bench ] || wanted="postgres:postgresql:PostgreSQL as the database
+ssh:openssh-client:Git over SSH
+sshd:openssh-server:the SSH peer
+nginx:nginx-light:the HTTP peer
+fcgiwrap:fcgiwrap:the HTTP peer
+wrk:wrk:requests per second"
+
+missing() { # what: packages, or sentences
+    printf '%s\n' "$wanted" | while IFS=: read -r program package purpose; do
+        have "$program" && continue
+        if [ "$1" = packages ]; then printf '%s ' "$package"; else say "  $program ($package): $purpose"; fi
+    done
+}
+
+install_without_starting() {
+    # Debian starts a service when its package is installed, unless this policy forbids it.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install --yes --quiet --no-install-recommends "$@" >&2 ||
+        { apt-get update --quiet >&2 && apt-get install --yes --quiet --no-install-recommends "$@" >&2; }
+}
+
+packages=$(missing packages)
+if [ -n "$packages" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "servers: installing with apt-get: $packages"
+        # shellcheck disable=SC2086 # a list of words on purpose
+        install_without_starting $packages || say "servers: apt-get failed"
+    fi
+    if [ -n "$(missing packages)" ]; then
+        say "servers: not here, so what needs them is skipped (root on Debian installs them):"
+        missing sentences
+    fi
+fi
+[ "$kind" = bench ] || tools/rgw.sh fetch ||
+    say "servers: no Ceph RGW here, so tests against a real S3 with signatures are skipped"
