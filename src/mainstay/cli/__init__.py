@@ -1,1 +1,107 @@
-"""The command line: one module per command, `--json` and an honest exit code everywhere."""
+"""The command line: one module per command, `--json` and an honest exit code everywhere.
+
+A command is a module here that exposes `command`. Modules are imported only when their command is asked
+for, so that `mainstay --help` and shell completion stay quick.
+
+Exit codes: 0 done · 1 a bug, or a check that found something · 2 the request is wrong · 3 not allowed ·
+4 no such thing · 5 the state moved · 6 something is away, retry later · 70 a bug, with its trace in the log.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+
+import click
+
+from mainstay import __version__
+from mainstay.foundation.errors import Conflict, Invalid, MainstayError, NotAllowed, NotFound, Unavailable
+
+COMMANDS: Mapping[str, str] = {
+    "check": "Look whether this node is set up well.",
+    "completion": "Print the shell's completion script.",
+    "config": "Look at the settings.",
+    "debug": "Tools for those who break things on purpose.",
+    "fsck": "Verify packs, manifests and the log of refs.",
+    "project": "List and manage projects.",
+    "rebuild-db": "Rebuild the database from the object store.",
+    "repo": "Look at and mend a repository.",
+    "serve": "Run a node.",
+    "ssh": "Helpers for sites that keep OpenSSH.",
+    "status": "Ask a running node how it is.",
+    "token": "Create and revoke tokens.",
+    "user": "List and manage users.",
+}
+"""Name and short help; `a-b` lives in the module `a_b`."""
+
+EXIT_CODES: Mapping[type[MainstayError], int] = {
+    Invalid: 2,
+    NotAllowed: 3,
+    NotFound: 4,
+    Conflict: 5,
+    Unavailable: 6,
+}
+EXIT_BUG = 70
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"mainstay.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mainstay")
+def group() -> None:
+    """Mainstay, a self-hosted Git platform that stays up."""
+
+
+def exit_code_of(error: MainstayError) -> int:
+    """The code of the error's family."""
+    return next((code for family, code in EXIT_CODES.items() if isinstance(error, family)), 1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. The only place that turns an error into a sentence and a code."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        result = group.main(arguments, prog_name="mainstay", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", 130)
+    except BrokenPipeError:
+        return 141  # as if SIGPIPE had ended us: whoever read our output has gone
+    except MainstayError as error:
+        return _say(str(error), exit_code_of(error))
+    except Exception as bug:  # noqa: BLE001 - the outermost door; a bug is logged once, here, with its trace
+        return _report(bug)
+    return result if isinstance(result, int) else 0
+
+
+def _say(sentence: str, code: int) -> int:
+    click.echo(f"mainstay: {sentence}", err=True)
+    return code
+
+
+def _report(bug: Exception) -> int:
+    from mainstay.foundation import logs  # noqa: PLC0415 - only a failing command pays for it
+
+    logs.configure(process="cli")
+    logs.get_logger().error("cli.crashed", exc_info=bug)
+    return _say(f"bug: {type(bug).__name__}: {bug}; the trace is above, please report it", EXIT_BUG)

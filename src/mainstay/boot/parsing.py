@@ -1,0 +1,111 @@
+"""From the text of a setting to its value, and back. Raises `Invalid` with a sentence that helps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mainstay.foundation.errors import Invalid
+from mainstay.foundation.logs import Secret
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+_PORT_MAX = 65535
+_CLOUD_STORES = ("s3", "s3a", "gs", "az", "azure", "abfs", "memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0 means any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > _PORT_MAX:
+        raise Invalid(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")
+    bare = host.removeprefix("[").removesuffix("]")
+    if ":" in bare and bare == host:
+        raise Invalid(f"{text!r}: put an IPv6 address in brackets, such as [::1]:8080")
+    return Address(bare or "0.0.0.0", int(port))  # noqa: S104 - ":8080" is an explicit wish to listen everywhere
+
+
+def database_url(text: str) -> str:
+    scheme = urlsplit(text).scheme
+    if scheme == "sqlite":
+        if not text.startswith("sqlite:///") or text == "sqlite:///":
+            raise Invalid(f"{text!r}: write sqlite:///ABSOLUTE/PATH (three slashes)")
+        return text
+    if scheme in ("postgresql", "postgres"):
+        return text
+    raise Invalid(f"a database is sqlite:///PATH or postgresql://…, not {scheme or text!r}")
+
+
+def object_store(text: str) -> str:
+    scheme = urlsplit(text).scheme
+    if not scheme:
+        return f"file://{Path(text).absolute()}"
+    if scheme == "file":
+        if not text.startswith("file:///"):
+            raise Invalid(f"{text!r}: write file:///ABSOLUTE/PATH (three slashes)")
+        return text
+    if scheme in _CLOUD_STORES:
+        return text
+    raise Invalid(f"an object store is a directory, s3://BUCKET/PREFIX, gs://… or az://…, not {scheme!r}")
+
+
+def redis_url(text: str) -> str:
+    if text and urlsplit(text).scheme not in ("redis", "rediss", "unix"):
+        raise Invalid(f"{text!r} is not redis://HOST:PORT/NUMBER")
+    return text
+
+
+def external_url(text: str) -> str:
+    if text and (urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).hostname):
+        raise Invalid(f"{text!r} is not http://HOST or https://HOST")
+    return text.rstrip("/")
+
+
+def networks(text: str) -> Networks:
+    """Addresses and CIDR blocks with commas between."""
+    return tuple(_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise Invalid(f"{text!r} is not an address or a block such as 10.0.0.0/16") from None
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+            raise Invalid(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise Invalid(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def text_of(value: object) -> str:
+    """The inverse of all of these."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    return str(value)

@@ -1,0 +1,203 @@
+"""The settings of a node: flags before environment before file before defaults, checked once, all at once.
+
+The file is TOML with the names below; `--config FILE` names it, else `mainstay.toml` in the data directory
+is read when it is there. The environment has the same names in capitals after `MAINSTAY_`.
+
+The chosen settings reach the child processes through the environment, and are kept in the data directory
+for the other commands (`mainstay token create --data DIR`), which otherwise would have to be told again
+where the database of a running node is.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mainstay.boot import parsing
+from mainstay.boot.parsing import Address, Networks
+from mainstay.foundation.errors import Invalid
+from mainstay.foundation.logs import LogFormat, Secret
+from mainstay.foundation.settings import environment
+
+
+class InvalidSettings(Invalid):
+    """Every problem found, not only the first."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """What one node needs to know to start."""
+
+    data: Path
+    """Everything this node keeps is in here."""
+    http: Address
+    ssh: Address
+    database_url: str
+    """`sqlite:///PATH` or `postgresql://…`."""
+    object_store: str
+    """`file:///PATH`, `s3://BUCKET/PREFIX`, …"""
+    redis_url: str
+    """Soft state that may be lost at any time; empty: none."""
+    external_url: str
+    """What people type, when it differs from `http`; empty: work it out from the request."""
+    trusted_proxies: Networks
+    """Peers whose `X-Forwarded-For` and `X-Request-Id` are believed."""
+    monitoring_allowlist: Networks
+    """Who may ask for health and metrics without a token."""
+    health_token: Secret
+    """Lets others ask for health and metrics; empty: nobody else."""
+    drain_seconds: int
+    """How long a stop waits for requests and pushes under way."""
+    drain_notice_seconds: int
+    """How long a stop goes on accepting while readiness says 503, so that balancers look away first."""
+    web_threads: int
+    """Pages and API requests answered at the same time."""
+    log_format: LogFormat
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """How one setting is read. The default may depend on the data directory."""
+
+    read: Callable[[str], Any]
+    default: str | Callable[[Path], str] = ""
+
+
+_OPTIONS: Mapping[str, _Option] = {
+    "http": _Option(parsing.address, "127.0.0.1:8080"),
+    "ssh": _Option(parsing.address, "127.0.0.1:2222"),
+    "database_url": _Option(parsing.database_url, lambda data: f"sqlite://{data}/mainstay.db"),
+    "object_store": _Option(parsing.object_store, lambda data: f"file://{data}/objects"),
+    "redis_url": _Option(parsing.redis_url),
+    "external_url": _Option(parsing.external_url),
+    "trusted_proxies": _Option(parsing.networks),
+    "monitoring_allowlist": _Option(parsing.networks, "127.0.0.0/8,::1/128"),
+    "health_token": _Option(Secret),
+    "drain_seconds": _Option(parsing.whole_number(0, 3600), "60"),
+    "drain_notice_seconds": _Option(parsing.whole_number(0, 600), "0"),
+    "web_threads": _Option(parsing.whole_number(1, 64), "4"),
+    "log_format": _Option(parsing.one_of("auto", "json", "text"), "auto"),
+    "log_level": _Option(parsing.one_of("debug", "info", "warning", "error"), "info"),
+}
+OPTION_NAMES = tuple(_OPTIONS)
+
+
+def load(flags: Mapping[str, str | None], *, config: Path | None = None) -> NodeSettings:
+    """For `serve`: flags, environment, file, defaults. Raises `InvalidSettings`."""
+    given = environment()
+    data = _data_directory(flags.get("data"), given)
+    values, problems = _read_file(_config_file(data, config, given))
+    return assemble(data, [_known(flags), _known(given), values], problems=problems)
+
+
+def load_for_command(data: Path | None) -> NodeSettings:
+    """For commands beside a node: as `serve`, but what the last `serve` chose goes before the file."""
+    given = environment()
+    where = _data_directory(str(data) if data else None, given)
+    values, problems = _read_file(_config_file(where, None, given))
+    return assemble(where, [_known(given), _remembered(where), values], problems=problems)
+
+
+def load_for_child() -> NodeSettings:
+    """For a process that `serve` started: the environment says it all, whatever files say by now."""
+    given = environment()
+    return assemble(_data_directory(None, given), [_known(given)])
+
+
+def assemble(
+    data: Path, layers: Sequence[Mapping[str, str]], *, problems: Sequence[str] = ()
+) -> NodeSettings:
+    """The first layer that names a setting decides. Raises `InvalidSettings` with every problem."""
+    found = list(problems)
+    values: dict[str, Any] = {}
+    for name, option in _OPTIONS.items():
+        try:
+            values[name] = option.read(_text_of(name, option, data, layers))
+        except Invalid as error:
+            found.append(f"{name}: {error}")
+    if found:
+        raise InvalidSettings(found)
+    return NodeSettings(data=data, **values)
+
+
+def as_text(settings: NodeSettings) -> dict[str, str]:
+    """The settings as `assemble` reads them, secrets included: for children and for `remember` only."""
+    return {name: parsing.text_of(getattr(settings, name)) for name in OPTION_NAMES}
+
+
+def remember(settings: NodeSettings) -> None:
+    """Keep what `serve` chose for the commands that run beside it. Owner-only: URLs hold passwords."""
+    file = _memory_of(settings.data)
+    fresh = file.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        json.dump({**as_text(settings), "health_token": ""}, out)
+    fresh.replace(file)
+
+
+def _remembered(data: Path) -> dict[str, str]:
+    """What the last `serve` on this directory chose; nothing when there was none."""
+    try:
+        kept = json.loads(_memory_of(data).read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InvalidSettings(
+            [f"cannot read {_memory_of(data)}: {error}; start `mainstay serve` again"]
+        ) from error
+    return _known({name: value for name, value in kept.items() if value})
+
+
+def _memory_of(data: Path) -> Path:
+    return data / "run" / "settings.json"
+
+
+def _data_directory(flag: str | None, given: Mapping[str, str]) -> Path:
+    return Path(flag or given.get("DATA") or "data").absolute()
+
+
+def _config_file(data: Path, flag: Path | None, given: Mapping[str, str]) -> Path | None:
+    """The file to read. One that was named must exist; the one in the data directory need not."""
+    if flag or "CONFIG" in given:
+        return flag or Path(given["CONFIG"])
+    usual = data / "mainstay.toml"
+    return usual if usual.exists() else None
+
+
+def _read_file(file: Path | None) -> tuple[dict[str, str], list[str]]:
+    """What the file says, and what is wrong with it."""
+    if file is None:
+        return {}, []
+    try:
+        content = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return {}, [f"cannot read {file}: {error}"]
+    unknown = [f"{file}: unknown setting {name!r}" for name in content if name not in _OPTIONS]
+    return _known({name: _flat(value) for name, value in content.items()}), unknown
+
+
+def _flat(value: object) -> str:
+    """TOML has numbers and lists; settings are read from text, in which a list has commas."""
+    return ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
+
+
+def _known(given: Mapping[str, str | None]) -> dict[str, str]:
+    """Our settings among all that was given. The environment also holds variables of other rooms."""
+    lowered = {name.lower(): value for name, value in given.items() if value is not None}
+    return {name: lowered[name] for name in OPTION_NAMES if name in lowered}
+
+
+def _text_of(name: str, option: _Option, data: Path, layers: Sequence[Mapping[str, str]]) -> str:
+    for layer in layers:
+        if name in layer:
+            return layer[name]
+    return option.default if isinstance(option.default, str) else option.default(data)
