@@ -65,6 +65,8 @@ class _Rule:
     """Whoever may see the project by its visibility alone may do this, whatever the role."""
     by_machines: bool = False
     """Deploy keys and deploy tokens may do this."""
+    signed_in: bool = False
+    """Never for the anonymous, though readers may."""
 
 
 _RULES: Mapping[Action, _Rule] = {
@@ -77,7 +79,7 @@ _RULES: Mapping[Action, _Rule] = {
     Action.DELETE_BRANCH: _Rule(Role.DEVELOPER, WRITE_API_SCOPES, writes=True),
     Action.CREATE_TAG: _Rule(Role.DEVELOPER, WRITE_API_SCOPES, writes=True),
     Action.DELETE_TAG: _Rule(Role.DEVELOPER, WRITE_API_SCOPES, writes=True),
-    Action.FORK_PROJECT: _Rule(Role.REPORTER, WRITE_API_SCOPES, open_to_readers=True),
+    Action.FORK_PROJECT: _Rule(Role.REPORTER, WRITE_API_SCOPES, open_to_readers=True, signed_in=True),
     Action.MANAGE_MEMBERS: _Rule(Role.MAINTAINER, WRITE_API_SCOPES),
     Action.MANAGE_PROTECTED: _Rule(Role.MAINTAINER, WRITE_API_SCOPES, writes=True),
     Action.MANAGE_DEPLOY_KEYS: _Rule(Role.MAINTAINER, WRITE_API_SCOPES, writes=True),
@@ -126,6 +128,8 @@ def decide(action: Action, actor: Actor, standing: Standing) -> Decision:
         return Deny(f"the token lacks a scope for this; it needs one of: {', '.join(sorted(rule.scopes))}")
     if actor.kind in _MACHINES and not rule.by_machines:
         return Deny("deploy keys and deploy tokens only fetch and push")
+    if actor.kind is Kind.ANONYMOUS and rule.signed_in:
+        return Deny("sign in first")
     return _decide_by_role(action, rule, actor, standing)
 
 
