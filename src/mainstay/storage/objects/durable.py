@@ -62,7 +62,8 @@ def sync_path(path: Path) -> None:
 
 def create_synced(target: Path, content: BinaryIO, *, before_sync: Callable[[], None]) -> None:
     """Write a new read-only file and sync it; `target` must not exist. Does not sync its directory."""
-    with target.open("xb", opener=_read_only) as writer:
+    with target.open("xb") as writer:
+        os.fchmod(writer.fileno(), 0o444)
         shutil.copyfileobj(content, writer, 1 << 20)
         writer.flush()
         before_sync()
@@ -91,8 +92,3 @@ def try_link(source: Path, target: Path) -> bool:
             return False
         raise
     return True
-
-
-def _read_only(path: str, flags: int) -> int:
-    """Files of the store are born read-only: nobody overwrites one by accident."""
-    return os.open(path, flags | os.O_CLOEXEC, 0o444)
