@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from support.rgw import S3Server, rgw_server
 from support.servers import SERVER_MISSING, PostgresqlServer, postgresql_server
 
 
@@ -66,3 +67,10 @@ def postgresql_url(postgresql: PostgresqlServer) -> Iterator[str]:
     url = postgresql.new_database()
     yield url
     postgresql.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def rgw() -> Iterator[S3Server]:
+    """An S3 server that checks signatures. Mark tests with `xdist_group("rgw")`: it takes 17 s to start."""
+    with rgw_server() as server:
+        yield server
