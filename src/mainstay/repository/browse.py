@@ -1,0 +1,243 @@
+"""Look into a repository: branches, tags, commits, and what a revision means.
+
+Refs come from the ledger and are as fresh as the call. Objects come from a pinned local copy, read by one
+short `git cat-file` per call, whatever the number of objects. What a user typed reaches git only as
+hexadecimal digits.
+
+Not here: may the actor look (`product`), files and diffs.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+from mainstay.cache.copies import Copies
+from mainstay.foundation.errors import Invalid
+from mainstay.git.native.run import GitWroteTooMuch, run
+from mainstay.git.objectnames import ZERO_OID, Oid, RefName, oid, ref_name
+from mainstay.storage.ledger import Ledger, Ref
+
+BRANCHES = b"refs/heads/"
+TAGS = b"refs/tags/"
+OBJECTS_MAX = 1000
+"""Objects that one call reads."""
+
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]{7,40}\Z")
+_SIGNATURE = re.compile(
+    rb"(?P<name>[^<]*?) ?<(?P<email>[^>]*)> (?P<at>-?[0-9]{1,15}) (?P<sign>[+-])(?P<zone>[0-9]{4})\Z"
+)
+
+
+class TooLargeToShow(Invalid):
+    """The objects asked for do not fit the limit of one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Who and when: the author of a commit, the tagger of a tag."""
+
+    name: str
+    email: str
+    at_s: int
+    zone_minutes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    oid: Oid
+    tree: Oid
+    parents: tuple[Oid, ...]
+    author: Signature
+    committer: Signature
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """An annotated tag object."""
+
+    oid: Oid
+    target: Oid
+    name: str
+    tagger: Signature | None
+    message: str
+
+
+class Browser:
+    """Read one repository at a time, named by its id in the ledger."""
+
+    def __init__(self, *, ledger: Ledger, copies: Copies) -> None:
+        self._ledger = ledger
+        self._copies = copies
+
+    def branches(self, repository_id: int) -> list[Ref]:
+        """All branches, sorted by name as bytes."""
+        return self._refs_under(repository_id, BRANCHES)
+
+    def tags(self, repository_id: int) -> list[Ref]:
+        """All tags, sorted by name as bytes."""
+        return self._refs_under(repository_id, TAGS)
+
+    def branch(self, repository_id: int, name: str) -> Ref | None:
+        return self._ref(repository_id, BRANCHES + ref_name(name))
+
+    def tag(self, repository_id: int, name: str) -> Ref | None:
+        return self._ref(repository_id, TAGS + ref_name(name))
+
+    def default_branch(self, repository_id: int) -> RefName | None:
+        """Where HEAD points, or None when that branch does not exist (yet)."""
+        head = self._ledger.repository(repository_id).head
+        return head if self._ref(repository_id, head) else None
+
+    def read_commits(self, repository_id: int, oids: Sequence[Oid]) -> dict[Oid, Commit]:
+        """The commits among `oids`. What is missing, or is no commit, is left out."""
+        return {
+            name: commit_from(name, body)
+            for name, kind, body in self._objects(repository_id, oids)
+            if kind == "commit"
+        }
+
+    def read_tags(self, repository_id: int, oids: Sequence[Oid]) -> dict[Oid, Tag]:
+        """The annotated tags among `oids`."""
+        return {
+            name: tag_from(name, body)
+            for name, kind, body in self._objects(repository_id, oids)
+            if kind == "tag"
+        }
+
+    def resolve(self, repository_id: int, revision: str) -> Oid | None:
+        """The commit that a branch, a tag, a full ref name, `HEAD` or (part of) an object name means.
+
+        Branches come before tags, so that nobody can hide a branch behind a tag of its name.
+        """
+        for name in self._candidates(repository_id, revision):
+            ref = self._ref(repository_id, name)
+            if ref is not None:
+                return ref.peeled or ref.oid
+        if _HEXADECIMAL.match(revision):
+            return self._commit_starting(repository_id, revision.lower())
+        return None
+
+    def is_ancestor(self, repository_id: int, ancestor: Oid, descendant: Oid) -> bool:
+        """Whether `descendant` contains `ancestor`."""
+        if ancestor == descendant:
+            return True
+        return not self.not_merged(repository_id, [ancestor], descendant)
+
+    def not_merged(self, repository_id: int, tips: Sequence[Oid], into: Oid) -> set[Oid]:
+        """Those of `tips` that have commits which `into` lacks: one process for all of them."""
+        wanted = set(tips) - {into}
+        if not wanted:
+            return set()
+        lines = "".join(f"{tip}\n" for tip in sorted(wanted)) + f"^{into}\n"
+        with self._copies.pinned(repository_id) as copy:
+            found = run(copy.place, ["rev-list", "--stdin"], stdin=lines.encode())
+        return wanted & {Oid(line) for line in found.stdout.decode().split()}
+
+    def _candidates(self, repository_id: int, revision: str) -> list[RefName]:
+        if revision == "HEAD":
+            return [self._ledger.repository(repository_id).head]
+        name = ref_name(revision)
+        if name.startswith(b"refs/"):
+            return [name] if name.startswith((BRANCHES, TAGS)) else []
+        return [RefName(BRANCHES + name), RefName(TAGS + name)]
+
+    def _commit_starting(self, repository_id: int, digits: str) -> Oid | None:
+        with self._copies.pinned(repository_id) as copy:
+            asked = f"{digits}^{{commit}}\n".encode()
+            found = run(copy.place, ["cat-file", "--batch-check"], stdin=asked, check=False)
+        words = found.stdout.decode("utf-8", "replace").split()
+        return oid(words[0]) if len(words) == 3 and words[1] == "commit" else None  # noqa: PLR2004 - name, type, size
+
+    def _refs_under(self, repository_id: int, prefix: bytes) -> list[Ref]:
+        return [ref for ref in self._ledger.refs(repository_id)[1] if ref.name.startswith(prefix)]
+
+    def _ref(self, repository_id: int, name: bytes) -> Ref | None:
+        found = self._ledger.refs_named(repository_id, [RefName(name)])[1]
+        return found[0] if found else None
+
+    def _objects(self, repository_id: int, oids: Sequence[Oid]) -> list[tuple[Oid, str, bytes]]:
+        wanted = [name for name in dict.fromkeys(oids) if name != ZERO_OID]
+        if not wanted:
+            return []
+        if len(wanted) > OBJECTS_MAX:
+            raise TooLargeToShow(f"at most {OBJECTS_MAX} objects are read at once, not {len(wanted)}")
+        lines = "".join(f"{name}\n" for name in wanted).encode()
+        try:
+            with self._copies.pinned(repository_id) as copy:
+                output = run(copy.place, ["cat-file", "--batch"], stdin=lines).stdout
+        except GitWroteTooMuch as error:
+            raise TooLargeToShow("these objects are too large to be shown together") from error
+        return list(_batch(output))
+
+
+def _batch(output: bytes) -> Iterator[tuple[Oid, str, bytes]]:
+    """Parse `cat-file --batch`: `<oid> <type> <size>` LF, the content, LF; or `<oid> missing` LF."""
+    stream = BytesIO(output)
+    while line := stream.readline():
+        words = line.split()
+        if len(words) != 3:  # noqa: PLR2004 - name, type, size; anything else has no content
+            continue
+        yield oid(words[0]), words[1].decode(), stream.read(int(words[2]))
+        stream.read(1)
+
+
+def commit_from(name: Oid, body: bytes) -> Commit:
+    """Read a commit leniently: old repositories hold every oddity, and each of them must still show."""
+    headers, message = _split(body)
+    encoding = _first(headers, b"encoding").decode("ascii", "replace")
+    nobody = Signature("", "", 0)
+    return Commit(
+        oid=name,
+        tree=Oid(_first(headers, b"tree").decode("ascii", "replace")),
+        parents=tuple(Oid(value.decode("ascii", "replace")) for key, value in headers if key == b"parent"),
+        author=_signature(_first(headers, b"author"), encoding) or nobody,
+        committer=_signature(_first(headers, b"committer"), encoding) or nobody,
+        message=_text(message, encoding),
+    )
+
+
+def tag_from(name: Oid, body: bytes) -> Tag:
+    headers, message = _split(body)
+    return Tag(
+        oid=name,
+        target=Oid(_first(headers, b"object").decode("ascii", "replace")),
+        name=_text(_first(headers, b"tag"), ""),
+        tagger=_signature(_first(headers, b"tagger"), ""),
+        message=_text(message, ""),
+    )
+
+
+def _split(body: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers (continuation lines dropped: they are signatures) and message."""
+    head, _, message = body.partition(b"\n\n")
+    lines = [line for line in head.split(b"\n") if not line.startswith(b" ")]
+    return [(key, value) for key, _, value in (line.partition(b" ") for line in lines)], message
+
+
+def _first(headers: Sequence[tuple[bytes, bytes]], key: bytes) -> bytes:
+    return next((value for name, value in headers if name == key), b"")
+
+
+def _signature(line: bytes, encoding: str) -> Signature | None:
+    match = _SIGNATURE.match(line)
+    if match is None:
+        return None
+    hours, minutes = divmod(int(match["zone"]), 100)
+    minutes_east = (hours * 60 + minutes) * (-1 if match["sign"] == b"-" else 1)
+    return Signature(
+        name=_text(match["name"], encoding),
+        email=_text(match["email"], encoding),
+        at_s=int(match["at"]),
+        zone_minutes=minutes_east,
+    )
+
+
+def _text(content: bytes, encoding: str) -> str:
+    """UTF-8 unless the commit says otherwise; NUL cannot be shown and is left out."""
+    try:
+        text = content.decode(encoding or "utf-8", "replace")
+    except LookupError:
+        text = content.decode("utf-8", "replace")
+    return text.replace("\x00", "")

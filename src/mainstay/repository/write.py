@@ -1,0 +1,192 @@
+"""Change a repository without a Git client: branches and tags for the API, the first commit of a project.
+
+Each change takes the same road as a push: judged by the same rules, its objects checked by git in
+quarantine, made durable by `storage.push`. So it is logged, journaled and undone like one.
+
+Not here: may the actor write to the project at all (`product`).
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mainstay.access.policy import Decision, Deny, PushRules, RefAction, decide_ref_update
+from mainstay.access.roles import Role
+from mainstay.cache.copies import Copies
+from mainstay.foundation.errors import Conflict, Invalid, NotAllowed, NotFound
+from mainstay.foundation.ids import new_ulid
+from mainstay.git.native.run import GitPlace, run
+from mainstay.git.objectnames import ZERO_OID, Oid, RefName, shown
+from mainstay.repository import composing
+from mainstay.repository.browse import BRANCHES, TAGS, Browser, Signature
+from mainstay.storage.ledger import Ledger, Pack, Push, RefChange, Repository
+from mainstay.storage.push import PackFiles, PushStore, new_pack_key
+
+_TRANSPORT = {"transport": "api"}
+
+
+class RefRefused(NotAllowed):
+    """The rules of the project do not let this actor change this ref; the message says why."""
+
+
+class RefMoved(Conflict):
+    """The ref is not, or no longer, what the change supposed."""
+
+
+class NoSuchRef(NotFound):
+    """There is no such branch or tag."""
+
+
+class HeadBranchStays(Invalid):
+    """The default branch is deleted only after another one became the default."""
+
+
+class Writer:
+    """Write to one repository at a time, named by its id in the ledger."""
+
+    def __init__(
+        self, *, ledger: Ledger, copies: Copies, browser: Browser, pushes: PushStore, scratch: Path
+    ) -> None:
+        self._ledger = ledger
+        self._copies = copies
+        self._browser = browser
+        self._pushes = pushes
+        self._scratch = scratch
+
+    def create_branch(self, repository_id: int, name: RefName, at: Oid, *, rules: PushRules) -> None:
+        """A new branch `refs/heads/…` at the commit `at`. Raises `RefMoved` when it is there already."""
+        _check(decide_ref_update(name, RefAction.CREATE, rules))
+        self._commit(repository_id, [RefChange(name, ZERO_OID, at)], rules=rules)
+
+    def create_tag(
+        self,
+        repository_id: int,
+        name: RefName,
+        at: Oid,
+        *,
+        rules: PushRules,
+        message: str = "",
+        tagger: Signature | None = None,
+    ) -> Oid:
+        """A new tag `refs/tags/…`, annotated if there is a message. Returns what the ref points to."""
+        _check(decide_ref_update(name, RefAction.CREATE, rules))
+        if not message or tagger is None:
+            self._commit(repository_id, [RefChange(name, ZERO_OID, at)], rules=rules)
+            return at
+        annotated = composing.tag(
+            target=at, target_kind="commit", name=name.removeprefix(TAGS), tagger=tagger, message=message
+        )
+        change = RefChange(name, ZERO_OID, annotated.oid, at)
+        self._commit_objects(repository_id, [annotated], change, rules=rules)
+        return annotated.oid
+
+    def delete_ref(self, repository_id: int, name: RefName, *, rules: PushRules) -> None:
+        """Delete a branch or tag. Its commits stay in the reflog, so that it can be restored."""
+        _check(decide_deletion(name, rules))
+        if name == self._ledger.repository(repository_id).head:
+            raise HeadBranchStays("Cannot remove HEAD branch")
+        _, found = self._ledger.refs_named(repository_id, [name])
+        if not found:
+            raise NoSuchRef(f"{'Branch' if name.startswith(BRANCHES) else 'Tag'} Not Found")
+        self._commit(repository_id, [RefChange(name, found[0].oid, ZERO_OID)], rules=rules)
+
+    def initial_commit(
+        self,
+        repository_id: int,
+        branch: RefName,
+        *,
+        files: Mapping[str, bytes],
+        author: Signature,
+        message: str,
+        rules: PushRules,
+    ) -> Oid:
+        """The first commit of an empty repository, with `files` at its top."""
+        blobs = {name: composing.blob(content) for name, content in files.items()}
+        tree = composing.tree_of_files({name: each.oid for name, each in blobs.items()})
+        commit = composing.commit(tree=tree.oid, parents=[], author=author, message=message)
+        objects = list({each.oid: each for each in [*blobs.values(), tree, commit]}.values())
+        self._commit_objects(repository_id, objects, RefChange(branch, ZERO_OID, commit.oid), rules=rules)
+        return commit.oid
+
+    def _commit_objects(
+        self,
+        repository_id: int,
+        objects: Sequence[composing.GitObject],
+        change: RefChange,
+        *,
+        rules: PushRules,
+    ) -> None:
+        repository = self._ledger.repository(repository_id)
+        with self._packed(repository, objects) as files:
+            self._push(repository, [change], [files], rules=rules)
+
+    def _commit(self, repository_id: int, changes: Sequence[RefChange], *, rules: PushRules) -> None:
+        self._push(self._ledger.repository(repository_id), changes, [], rules=rules)
+
+    def _push(
+        self,
+        repository: Repository,
+        changes: Sequence[RefChange],
+        packs: Sequence[PackFiles],
+        *,
+        rules: PushRules,
+    ) -> None:
+        push = Push(
+            push_id=new_ulid(),
+            repository_id=repository.id,
+            actor=rules.actor.label,
+            changes=changes,
+            prune_epoch=repository.prune_epoch,
+            packs=[each.pack for each in packs],
+            atomic=True,
+            details=_TRANSPORT,
+        )
+        outcome = self._pushes.commit(push, repository, packs)
+        for name, reason in outcome.refused.items():
+            raise RefMoved(f"{shown(name)}: {reason}")
+
+    @contextmanager
+    def _packed(self, repository: Repository, objects: Sequence[composing.GitObject]) -> Iterator[PackFiles]:
+        """The objects as a pack that git has checked, in a quarantine that is gone afterwards."""
+        quarantine = self._scratch / new_ulid()
+        (quarantine / "pack").mkdir(parents=True)
+        try:
+            with self._copies.pinned(repository.id) as copy:
+                place = GitPlace(git_dir=copy.place.git_dir, objects=quarantine, alternates=[copy.objects])
+                arguments = ["index-pack", "--stdin", "--strict", "--rev-index"]
+                run(place, arguments, stdin=composing.pack_of(objects))
+            yield _pack_files(repository, quarantine / "pack", objects=len(objects))
+        finally:
+            shutil.rmtree(quarantine, ignore_errors=True)
+
+
+def decide_deletion(name: RefName, rules: PushRules) -> Decision:
+    """As by a push, except that maintainers may delete protected refs on purpose: GitLab's rule."""
+    if rules.role >= Role.MAINTAINER and name.startswith((BRANCHES, TAGS)):
+        unprotected = PushRules(actor=rules.actor, role=rules.role)
+        return decide_ref_update(name, RefAction.DELETE, unprotected)
+    return decide_ref_update(name, RefAction.DELETE, rules)
+
+
+def _check(decision: Decision) -> None:
+    if isinstance(decision, Deny):
+        raise RefRefused(decision.because)
+
+
+def _pack_files(repository: Repository, directory: Path, *, objects: int) -> PackFiles:
+    """What index-pack left: `pack-<hash>.pack`, `.idx` and `.rev`."""
+    files = {path.suffix.removeprefix("."): path for path in directory.iterdir() if path.suffix != ".keep"}
+    content = files["pack"].read_bytes()
+    pack_id, key = new_pack_key(repository)
+    pack = Pack(
+        id=pack_id,
+        key=key,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        objects=objects,
+        kind="receive",
+        artefacts=tuple(sorted(files.keys() - {"pack"})),
+    )
+    return PackFiles(pack=pack, files=files)
