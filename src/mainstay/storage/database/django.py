@@ -1,0 +1,102 @@
+"""The database of this thread's Django connection.
+
+A block joins the transaction that a service opened with `transaction.atomic()`: what the service writes
+by ORM and what the ledger writes commit together. A block that raises inside an open transaction undoes
+only itself. Outside of one, a block is a transaction of its own.
+
+Not here: when the outermost transaction is the service's, its commit is the service's to judge.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import psycopg
+from django import db
+from django.db import transaction
+
+from mainstay.foundation.errors import OutcomeUnknown, Unavailable
+from mainstay.storage.database import ConstraintBroken, Dialect, Transaction
+from mainstay.storage.database.postgresql import Connection, PostgresqlTransaction, refuse_unreplicated
+from mainstay.storage.database.sqlite import SqliteTransaction
+
+_SNAPSHOT = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
+
+
+class DjangoDatabase:
+    """Joins `django.db.connection`. One instance serves all threads: Django keeps the connections."""
+
+    @property
+    def dialect(self) -> Dialect:
+        return cast("Dialect", db.connection.vendor)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        outermost = not db.connection.in_atomic_block
+        block = transaction.atomic()
+        with _unavailable_if_lost():
+            block.__enter__()
+        try:
+            yield self._transaction()
+        except BaseException as error:
+            block.__exit__(type(error), error, error.__traceback__)
+            raise
+        if outermost:
+            _commit(block)
+        else:
+            block.__exit__(None, None, None)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Inside an open transaction: a part of it. Outside: a snapshot that takes no write lock."""
+        if db.connection.in_atomic_block:
+            yield self._transaction()
+            return
+        with _unavailable_if_lost():
+            self._statement(_SNAPSHOT[self.dialect])
+        try:
+            yield self._transaction()
+        finally:
+            with _unavailable_if_lost():
+                self._statement("ROLLBACK")
+
+    def close(self) -> None:
+        db.connection.close()
+
+    def _statement(self, sql: str) -> None:
+        with db.connection.cursor() as cursor:
+            cursor.execute(sql)
+
+    def _transaction(self) -> Transaction:
+        """The raw connection under Django's, so that errors and bulk writes are the same everywhere."""
+        db.connection.ensure_connection()
+        raw = db.connection.connection
+        if isinstance(raw, sqlite3.Connection):
+            return SqliteTransaction(raw)
+        return PostgresqlTransaction(raw)
+
+
+def _commit(block: "transaction.Atomic") -> None:
+    raw = db.connection.connection
+    notices: list[psycopg.errors.Diagnostic] = []
+    if isinstance(raw, psycopg.Connection):
+        cast("Connection", raw).add_notice_handler(notices.append)
+    try:
+        block.__exit__(None, None, None)
+    except db.IntegrityError as error:
+        raise ConstraintBroken(str(error)) from error
+    except db.OperationalError as error:
+        raise OutcomeUnknown(f"the connection was lost during COMMIT: {error}") from error
+    finally:
+        if isinstance(raw, psycopg.Connection):
+            raw.remove_notice_handler(notices.append)
+    refuse_unreplicated(notices)
+
+
+@contextmanager
+def _unavailable_if_lost() -> Iterator[None]:
+    try:
+        yield
+    except (db.OperationalError, db.InterfaceError) as error:
+        raise Unavailable(f"the database is away: {error}") from error

@@ -1,0 +1,21 @@
+"""From a URL to a database: `sqlite:///absolute/path`, `sqlite://:memory:`, `postgresql://…`.
+
+A PostgreSQL URL may name several hosts; it is passed to libpq as it is.
+"""
+
+from urllib.parse import unquote
+
+from mainstay.foundation.errors import Invalid
+from mainstay.storage.database import Database
+from mainstay.storage.database.postgresql import PostgresqlDatabase
+from mainstay.storage.database.sqlite import SqliteDatabase
+
+
+def open_database(url: str) -> Database:
+    """Raises `Invalid` for a URL of another kind. Does not connect yet."""
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" and separator and rest:
+        return SqliteDatabase(unquote(rest))
+    if scheme in {"postgresql", "postgres"} and separator:
+        return PostgresqlDatabase(url)
+    raise Invalid(f"database URL of kind {scheme!r}: use sqlite:///PATH or postgresql://…")
