@@ -1,0 +1,101 @@
+"""House rules that no linter knows. Each finding names the place; the test's name says what to do."""
+
+import ast
+import re
+
+from architecture.house import Function, Module, modules, modules_of_tests
+
+MODULE_LINES_MAX = 500
+FUNCTION_LINES_MAX = 60
+_VAGUE_MODULES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "manager"}
+_VAGUE_CLASSES = ("Manager", "Handler", "Helper", "Util", "Utils")
+_MACHINE_PATH = re.compile(r"""["'](/work|/tmp|/home|/root|/opt|/Users)\b""")
+
+
+def test_a_module_opens_by_saying_what_it_promises() -> None:
+    silent = [m.name for m in modules() if m.text.strip() and not ast.get_docstring(m.tree)]
+    assert silent == []
+
+
+def test_a_name_says_what_a_thing_is() -> None:
+    vague = [m.name for m in modules() if m.path.stem in _VAGUE_MODULES]
+    vague += [
+        f"{m.name}: {c.name}" for m in modules() for c in m.classes() if c.name.endswith(_VAGUE_CLASSES)
+    ]
+    assert vague == []
+
+
+def test_doors_ask_the_product_and_never_its_tables() -> None:
+    direct = [
+        f"{m.name}:{node.lineno}"
+        for m in modules()
+        if m.is_in("doors")
+        for node in ast.walk(m.tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"objects", "get_model"} and _is_a_table(node)
+    ]
+    assert direct == []
+
+
+def _is_a_table(node: ast.Attribute) -> bool:
+    """`Project.objects`, `apps.get_model`: not `self.objects`, which is a store."""
+    owner = node.value
+    return isinstance(owner, ast.Name) and (owner.id[:1].isupper() or owner.id == "apps")
+
+
+def test_only_outer_rooms_catch_everything() -> None:
+    broad = [
+        f"{m.name}:{node.lineno}"
+        for m in modules()
+        if not m.is_in("doors", "boot", "cli", "jobs")
+        for node in ast.walk(m.tree)
+        if isinstance(node, ast.ExceptHandler) and _is_broad(node) and not _reraises(node)
+    ]
+    assert broad == []
+
+
+def _is_broad(node: ast.ExceptHandler) -> bool:
+    return node.type is None or (
+        isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}
+    )
+
+
+def _reraises(node: ast.ExceptHandler) -> bool:
+    """Cleaning up and raising again swallows nothing."""
+    last = node.body[-1]
+    return isinstance(last, ast.Raise)
+
+
+def test_no_machine_is_named_in_the_source() -> None:
+    named = [
+        f"{m.name}:{number}"
+        for m in modules()
+        for number, line in enumerate(m.text.splitlines(), 1)
+        if _MACHINE_PATH.search(line)
+    ]
+    assert named == []
+
+
+def test_a_module_holds_one_noun() -> None:
+    long = [f"{m.name}: {m.text.count(chr(10))} lines" for m in modules()]
+    assert [entry for entry in long if int(entry.split()[-2]) > MODULE_LINES_MAX] == []
+
+
+def test_a_function_fits_the_screen() -> None:
+    lengths = [(m, f, (f.end_lineno or f.lineno) - f.lineno) for m in modules() for f in m.functions()]
+    assert [f"{m.name}:{f.lineno} {f.name}" for m, f, lines in lengths if lines > FUNCTION_LINES_MAX] == []
+
+
+def test_a_test_asserts() -> None:
+    empty = [
+        f"{m.name}:{f.lineno} {f.name}"
+        for m in modules_of_tests()
+        for f in m.functions()
+        if f.name.startswith("test_") and not _asserts(m, f)
+    ]
+    assert empty == []
+
+
+def _asserts(module: Module, function: Function) -> bool:
+    """An assert, `pytest.raises`, or a call of something that says that it checks."""
+    text = ast.get_source_segment(module.text, function) or ""
+    return bool(re.search(r"\bassert\b|raises|fail\(|assert_|check|expect|verify|must_|wait_until", text))
