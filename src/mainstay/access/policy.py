@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mainstay.access.actions import Action
+from mainstay.access.actions import Action, GitAction
 from mainstay.access.actors import Actor, Kind
 from mainstay.access.roles import Role, Visibility
 from mainstay.access.scopes import (
@@ -25,6 +25,28 @@ from mainstay.access.scopes import (
     Scope,
     holds,
 )
+
+__all__ = [
+    "ALLOW",
+    "HIDDEN_PREFIXES",
+    "Action",
+    "Allow",
+    "Decision",
+    "Deny",
+    "GitAction",
+    "ProtectedRef",
+    "PushRules",
+    "RefAction",
+    "Standing",
+    "decide",
+    "decide_on_instance",
+    "decide_pull",
+    "decide_push",
+    "decide_read",
+    "decide_ref_update",
+    "is_protected",
+    "may_see",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,84 +5,127 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='FailedSignIn',
+            name="FailedSignIn",
             fields=[
-                ('address', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('window_started_ms', models.BigIntegerField()),
-                ('failures', models.IntegerField()),
-                ('banned_until_ms', models.BigIntegerField(default=0)),
+                ("address", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("window_started_ms", models.BigIntegerField()),
+                ("failures", models.IntegerField()),
+                ("banned_until_ms", models.BigIntegerField(default=0)),
             ],
         ),
         migrations.CreateModel(
-            name='User',
+            name="User",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('username', models.CharField(max_length=255)),
-                ('username_lower', models.CharField(max_length=255, unique=True)),
-                ('name', models.CharField(max_length=255)),
-                ('email', models.CharField(blank=True, default='', max_length=255)),
-                ('email_lower', models.CharField(max_length=255, null=True, unique=True)),
-                ('password_hash', models.CharField(blank=True, default='', max_length=255)),
-                ('password_changed_at_ms', models.BigIntegerField(default=0)),
-                ('state', models.CharField(choices=[('active', 'Active'), ('blocked', 'Blocked')], default='active', max_length=16)),
-                ('is_admin', models.BooleanField(default=False)),
-                ('can_create_group', models.BooleanField(default=True)),
-                ('projects_limit', models.IntegerField(default=100000)),
-                ('bio', models.CharField(blank=True, default='', max_length=255)),
-                ('created_at_ms', models.BigIntegerField()),
-                ('last_sign_in_at_ms', models.BigIntegerField(null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("username", models.CharField(max_length=255)),
+                ("username_lower", models.CharField(max_length=255, unique=True)),
+                ("name", models.CharField(max_length=255)),
+                ("email", models.CharField(blank=True, default="", max_length=255)),
+                ("email_lower", models.CharField(max_length=255, null=True, unique=True)),
+                ("password_hash", models.CharField(blank=True, default="", max_length=255)),
+                ("password_changed_at_ms", models.BigIntegerField(default=0)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("active", "Active"), ("blocked", "Blocked")],
+                        default="active",
+                        max_length=16,
+                    ),
+                ),
+                ("is_admin", models.BooleanField(default=False)),
+                ("can_create_group", models.BooleanField(default=True)),
+                ("projects_limit", models.IntegerField(default=100000)),
+                ("bio", models.CharField(blank=True, default="", max_length=255)),
+                ("created_at_ms", models.BigIntegerField()),
+                ("last_sign_in_at_ms", models.BigIntegerField(null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='SshKey',
+            name="SshKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('user', 'User'), ('deploy', 'Deploy')], max_length=8)),
-                ('title', models.CharField(max_length=255)),
-                ('public_key', models.TextField()),
-                ('fingerprint', models.CharField(max_length=64, unique=True)),
-                ('created_at_ms', models.BigIntegerField()),
-                ('expires_at_ms', models.BigIntegerField(null=True)),
-                ('last_used_at_ms', models.BigIntegerField(null=True)),
-                ('user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='ssh_keys', to='accounts.user')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("kind", models.CharField(choices=[("user", "User"), ("deploy", "Deploy")], max_length=8)),
+                ("title", models.CharField(max_length=255)),
+                ("public_key", models.TextField()),
+                ("fingerprint", models.CharField(max_length=64, unique=True)),
+                ("created_at_ms", models.BigIntegerField()),
+                ("expires_at_ms", models.BigIntegerField(null=True)),
+                ("last_used_at_ms", models.BigIntegerField(null=True)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="ssh_keys",
+                        to="accounts.user",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='PersonalAccessToken',
+            name="PersonalAccessToken",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255)),
-                ('description', models.CharField(blank=True, default='', max_length=1000)),
-                ('digest', models.CharField(max_length=64, unique=True)),
-                ('scopes', models.CharField(max_length=500)),
-                ('created_at_ms', models.BigIntegerField()),
-                ('expires_at_ms', models.BigIntegerField(null=True)),
-                ('revoked_at_ms', models.BigIntegerField(null=True)),
-                ('last_used_at_ms', models.BigIntegerField(null=True)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='tokens', to='accounts.user')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=255)),
+                ("description", models.CharField(blank=True, default="", max_length=1000)),
+                ("digest", models.CharField(max_length=64, unique=True)),
+                ("scopes", models.CharField(max_length=500)),
+                ("created_at_ms", models.BigIntegerField()),
+                ("expires_at_ms", models.BigIntegerField(null=True)),
+                ("revoked_at_ms", models.BigIntegerField(null=True)),
+                ("last_used_at_ms", models.BigIntegerField(null=True)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="tokens", to="accounts.user"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='DeployToken',
+            name="DeployToken",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255)),
-                ('username', models.CharField(max_length=255)),
-                ('digest', models.CharField(max_length=64, unique=True)),
-                ('scopes', models.CharField(max_length=500)),
-                ('created_at_ms', models.BigIntegerField()),
-                ('expires_at_ms', models.BigIntegerField(null=True)),
-                ('revoked_at_ms', models.BigIntegerField(null=True)),
-                ('last_used_at_ms', models.BigIntegerField(null=True)),
-                ('creator', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, to='accounts.user')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=255)),
+                ("username", models.CharField(max_length=255)),
+                ("digest", models.CharField(max_length=64, unique=True)),
+                ("scopes", models.CharField(max_length=500)),
+                ("created_at_ms", models.BigIntegerField()),
+                ("expires_at_ms", models.BigIntegerField(null=True)),
+                ("revoked_at_ms", models.BigIntegerField(null=True)),
+                ("last_used_at_ms", models.BigIntegerField(null=True)),
+                (
+                    "creator",
+                    models.ForeignKey(
+                        null=True, on_delete=django.db.models.deletion.SET_NULL, to="accounts.user"
+                    ),
+                ),
             ],
         ),
     ]
