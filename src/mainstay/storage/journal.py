@@ -1,0 +1,160 @@
+"""A second record of every change, in the object store: so that the ledger can be rebuilt from there alone.
+
+    journal/<uid>/prepared/<push_id>.json         what a push is about to do, stored beside its pack
+    journal/<uid>/<version>.json                  what a change did
+    journal/<uid>/checkpoint-<version>.json.gz    a whole repository, every 1,000 versions
+
+The ledger decides; the journal follows. `write_commit` runs before a push is acknowledged; what it misses
+because the store was away, `catch_up` writes later. Commit records are create-only: if the record of a
+version is there and says something else, two ledgers think that they are the one (a database restored to
+the past, or a failover gone wrong), and that is never papered over: `SplitBrain`.
+
+The form of the records is in `storage.records`, reading them all back in `storage.rebuild`.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from mainstay.foundation.errors import Conflict
+from mainstay.storage.ledger import Change, Ledger, NoSuchRepository, Push, Repository
+from mainstay.storage.objects import KeyTaken, NoSuchObject, ObjectStore
+from mainstay.storage.records import (
+    BrokenRecord,
+    Prepared,
+    decode_change,
+    encode_change,
+    encode_prepared,
+    encode_snapshot,
+)
+
+CHECKPOINT_VERSIONS: Final = 1000
+"""A checkpoint is written whenever a multiple of this passes."""
+
+_CONCURRENT_WRITES = 8
+
+log = structlog.get_logger()
+
+
+class SplitBrain(Conflict):
+    """The journal holds another change under a version of this ledger: two ledgers wrote to one store."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """What one `catch_up` did."""
+
+    changes: int
+    checkpoints: int
+
+
+def folder(uid: str) -> str:
+    """Everything the journal has of a repository is under this prefix."""
+    return f"journal/{uid}/"
+
+
+def commit_key(uid: str, version: int) -> str:
+    return f"{folder(uid)}{version:012d}.json"
+
+
+def prepared_key(uid: str, push_id: str) -> str:
+    return f"{folder(uid)}prepared/{push_id}.json"
+
+
+def checkpoint_key(uid: str, version: int) -> str:
+    return f"{folder(uid)}checkpoint-{version:012d}.json.gz"
+
+
+def write_prepared(objects: ObjectStore, repository: Repository, push: Push, at_ms: int) -> None:
+    """Say what `push` is about to do. Goes in the round of its packs; its upload intent names the key."""
+    record = encode_prepared(Prepared(push, uid=repository.uid, at_ms=at_ms))
+    objects.put_bytes(prepared_key(repository.uid, push.push_id), record)
+
+
+def write_commit(objects: ObjectStore, change: Change) -> None:
+    """Say what a committed change did. Repeating it is fine. Raises `SplitBrain`."""
+    key = commit_key(change.uid, change.version)
+    try:
+        objects.put_bytes(key, encode_change(change))
+    except KeyTaken:
+        _check_same(change, objects.get_bytes(key))
+
+
+def write_checkpoint(objects: ObjectStore, ledger: Ledger, repository_id: int) -> bool:
+    """Store the whole state of a repository as of now. False when it is deleted and has none."""
+    try:
+        snapshot = ledger.snapshot(repository_id)
+    except NoSuchRepository:
+        return False
+    repository = snapshot.repository
+    try:
+        objects.put_bytes(checkpoint_key(repository.uid, repository.version), encode_snapshot(snapshot))
+    except KeyTaken:
+        # Written by another version of Mainstay in other words. Its commit record settles whose it is.
+        log.info("journal.checkpoint_kept", repository=repository.uid, version=repository.version)
+    return True
+
+
+def catch_up(ledger: Ledger, objects: ObjectStore, *, limit: int = 100) -> CaughtUp:
+    """Store the records of up to `limit` changes that may lack one; drop their prepared records.
+
+    Idempotent, and right with several running at once. Changes are marked last, so that a crash before
+    only repeats work. Call again until `changes` is less than `limit`. Raises `SplitBrain`, but only after
+    doing what could be done for the other changes.
+    """
+    changes = ledger.unjournaled(limit=limit)
+    with ThreadPoolExecutor(_CONCURRENT_WRITES, thread_name_prefix="journal") as threads:
+        quarrels = list(threads.map(lambda change: _settle(objects, change), changes))
+    settled = [change for change, quarrel in zip(changes, quarrels, strict=True) if quarrel is None]
+    checkpoints = sum(write_checkpoint(objects, ledger, each) for each in _due_for_checkpoint(settled))
+    ledger.mark_journaled([(change.repository_id, change.version) for change in settled])
+    for quarrel in filter(None, quarrels):
+        raise quarrel
+    if changes:
+        log.info("journal.caught_up", changes=len(changes), checkpoints=checkpoints)
+    return CaughtUp(len(changes), checkpoints)
+
+
+def _due_for_checkpoint(changes: Sequence[Change]) -> list[int]:
+    due = {change.repository_id for change in changes if change.version % CHECKPOINT_VERSIONS == 0}
+    return sorted(due)
+
+
+def _settle(objects: ObjectStore, change: Change) -> SplitBrain | None:
+    """Leave the commit record of a change, and no prepared one; or say who else wrote that record."""
+    try:
+        _find_or_write_commit(objects, change)
+    except SplitBrain as quarrel:
+        log.error(
+            "journal.split_brain_found", repository=change.uid, version=change.version, reason=str(quarrel)
+        )
+        return quarrel
+    if change.kind == "push" and change.push_id is not None:
+        objects.delete(prepared_key(change.uid, change.push_id))
+    return None
+
+
+def _find_or_write_commit(objects: ObjectStore, change: Change) -> None:
+    """Nearly always the pusher wrote it: looking costs one request, trying to create it two."""
+    try:
+        content = objects.get_bytes(commit_key(change.uid, change.version))
+    except NoSuchObject:
+        write_commit(objects, change)
+    else:
+        _check_same(change, content)
+
+
+def _check_same(change: Change, content: bytes) -> None:
+    """The hash covers all of a change and all before it: equal hashes are the same history."""
+    try:
+        found = decode_change(content).hash
+    except BrokenRecord as problem:
+        found = f"a broken record ({problem})"
+    if found != change.hash:
+        raise SplitBrain(
+            f"repository {change.uid} version {change.version}: the ledger has {change.hash},"
+            f" the journal has {found}"
+        )
