@@ -81,9 +81,7 @@ _DIFF_VALUED = (
 )
 
 COMMANDS: dict[bytes, Command] = {
-    b"archive": _command(
-        flags="--verbose -0 -1 -9", valued="--format= --prefix= --mtime=", words="HEAD"
-    ),
+    b"archive": _command(flags="--verbose -0 -1 -9", valued="--format= --prefix= --mtime=", words="HEAD"),
     b"blame": _command(
         flags="-p --porcelain --line-porcelain --incremental -w -M -C -l -s --root --no-progress",
         valued="--since= --date= --abbrev= -L",
@@ -91,7 +89,9 @@ COMMANDS: dict[bytes, Command] = {
         words="HEAD",
     ),
     b"bundle": _command(
-        flags="--all --stdin --quiet -q --no-progress", valued="--version=", words="create verify list-heads -"
+        flags="--all --stdin --quiet -q --no-progress",
+        valued="--version=",
+        words="create verify list-heads -",
     ),
     b"cat-file": _command(
         flags="-e -p -t -s --batch --batch-check --batch-command --batch-all-objects --buffer --unordered "
@@ -138,9 +138,9 @@ COMMANDS: dict[bytes, Command] = {
         reads_only=False,
         end_of_options=False,
         flags="--stdin --fix-thin --strict --fsck-objects --rev-index --no-rev-index --verify --verify-stat "
-        "-v --check-self-contained-and-connected --keep --promisor",
+        "-v --check-self-contained-and-connected --keep --promisor --report-end-of-input",
         valued="--threads= --max-input-size= --keep= --strict= --fsck-objects= --index-version= "
-        "--object-format= --pack_header= --report-end-of-input",
+        "--object-format= --pack_header=",
         pairs="-o",
     ),
     b"init": _command(
@@ -182,7 +182,7 @@ COMMANDS: dict[bytes, Command] = {
         "--honor-pack-keep --unpacked --quiet -q --progress --no-progress --include-tag --shallow "
         "--keep-true-parents --use-bitmap-index --no-use-bitmap-index --exclude-promisor-objects "
         "--missing=error --missing=allow-any --missing=allow-promisor --delta-islands --cruft --sparse "
-        "--no-sparse --reflog --indexed-objects --incremental --write-bitmap-index-quiet --no-write-bitmap-index",
+        "--no-sparse --reflog --indexed-objects --incremental --no-write-bitmap-index",
         valued="--threads= --window= --depth= --window-memory= --max-pack-size= --compression= --filter= "
         "--index-version= --keep-pack= --shallow-file= --cruft-expiration= --uri-protocol=",
     ),
@@ -190,7 +190,9 @@ COMMANDS: dict[bytes, Command] = {
     b"pack-refs": _command(reads_only=False, flags="--all --prune --no-prune"),
     b"patch-id": _command(flags="--stable --unstable --verbatim"),
     b"read-tree": _command(
-        reads_only=False, flags="--empty --reset -m -i --trivial --aggressive", valued="--index-output= --prefix="
+        reads_only=False,
+        flags="--empty --reset -m -i --trivial --aggressive",
+        valued="--index-output= --prefix=",
     ),
     b"receive-pack": _command(reads_only=False, flags="--stateless-rpc --http-backend-info-refs"),
     b"rev-list": _command(flags=_WALK_FLAGS, valued=_WALK_VALUED, words="HEAD"),

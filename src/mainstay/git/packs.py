@@ -1,0 +1,90 @@
+"""The beginnings of packs and the contents of their indexes.
+
+Only what is cheap and useful without inflating anything; packs are checked and written by native git.
+
+Format: https://git-scm.com/docs/gitformat-pack
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from mainstay.foundation.errors import Invalid
+from mainstay.git.objectnames import Oid
+
+HEADER_BYTES = 12
+EMPTY_PACK_BYTES = 32
+"""A header and the checksum, and no object."""
+
+_PACK_MAGIC = b"PACK"
+_PACK_VERSION = 2
+_INDEX_MAGIC = b"\xfftOc\x00\x00\x00\x02"
+_FANOUT_START = len(_INDEX_MAGIC)
+_OIDS_START = _FANOUT_START + 256 * 4
+_OID_BYTES = 20
+_TRAILER_BYTES = 40
+_ENTRY_BYTES = _OID_BYTES + 4 + 4
+
+
+class NotAPack(Invalid):
+    """The bytes are not the beginning of a pack that we can store."""
+
+
+class NotAPackIndex(Invalid):
+    """The bytes are not a pack index of version 2."""
+
+
+def object_count(header: bytes, *, objects_max: int | None = None) -> int:
+    """The number of objects that the first 12 bytes of a pack announce. Raises `NotAPack`."""
+    if len(header) < HEADER_BYTES or not header.startswith(_PACK_MAGIC):
+        raise NotAPack(f"a pack starts with 'PACK', not with {header[:4]!r}")
+    version = int.from_bytes(header[4:8])
+    if version != _PACK_VERSION:
+        raise NotAPack(f"pack version {version} is not supported")
+    count = int.from_bytes(header[8:12])
+    if objects_max is not None and count > objects_max:
+        raise NotAPack(f"the pack announces {count} objects; {objects_max} are allowed")
+    return count
+
+
+class PackIndex:
+    """A pack index of version 2, read in place from bytes or from a mapped file's memory."""
+
+    def __init__(self, content: bytes | memoryview) -> None:
+        self._content = memoryview(content)
+        self.count = self._checked_count()
+
+    def _checked_count(self) -> int:
+        content = self._content
+        if len(content) < _OIDS_START + _TRAILER_BYTES or content[:_FANOUT_START] != _INDEX_MAGIC:
+            raise NotAPackIndex("not a pack index of version 2")
+        steps = [self._number(_FANOUT_START + 4 * first) for first in range(256)]
+        if steps != sorted(steps):
+            raise NotAPackIndex("the fan-out table of the pack index is not ascending")
+        least = _OIDS_START + steps[-1] * _ENTRY_BYTES + _TRAILER_BYTES
+        if not least <= len(content) <= least + steps[-1] * 8:
+            raise NotAPackIndex(f"a pack index of {steps[-1]} objects cannot have {len(content)} bytes")
+        return steps[-1]
+
+    def _number(self, at: int) -> int:
+        return int.from_bytes(self._content[at : at + 4])
+
+    def _raw(self, number: int) -> bytes:
+        at = _OIDS_START + number * _OID_BYTES
+        return bytes(self._content[at : at + _OID_BYTES])
+
+    def oids(self) -> Iterator[Oid]:
+        """All object names in order."""
+        return (Oid(self._raw(number).hex()) for number in range(self.count))
+
+    def __contains__(self, oid: Oid) -> bool:
+        wanted = bytes.fromhex(oid)
+        first = wanted[0]
+        low = self._number(_FANOUT_START + 4 * (first - 1)) if first else 0
+        high = self._number(_FANOUT_START + 4 * first)
+        at = bisect_left(range(self.count), wanted, lo=low, hi=high, key=self._raw)
+        return at < high and self._raw(at) == wanted
+
+    @property
+    def pack_checksum(self) -> str:
+        """The checksum at the end of the pack this index belongs to."""
+        return bytes(self._content[-_TRAILER_BYTES:-_OID_BYTES]).hex()
