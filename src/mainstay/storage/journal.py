@@ -128,7 +128,7 @@ def _settle(objects: ObjectStore, change: Change) -> SplitBrain | None:
     try:
         _find_or_write_commit(objects, change)
     except SplitBrain as quarrel:
-        log.error(
+        log.warning(
             "journal.split_brain_found", repository=change.uid, version=change.version, reason=str(quarrel)
         )
         return quarrel
