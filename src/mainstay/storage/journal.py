@@ -35,6 +35,7 @@ CHECKPOINT_VERSIONS: Final = 1000
 """A checkpoint is written whenever a multiple of this passes."""
 
 _CONCURRENT_WRITES = 8
+_LOOKS = 5
 
 log = structlog.get_logger()
 
@@ -116,6 +117,21 @@ def catch_up(ledger: Ledger, objects: ObjectStore, *, limit: int = 100) -> Caugh
     if changes:
         log.info("journal.caught_up", changes=len(changes), checkpoints=checkpoints)
     return CaughtUp(len(changes), checkpoints)
+
+
+def is_behind_journal(ledger: Ledger, objects: ObjectStore, repository_id: int) -> bool:
+    """Whether the journal knows a change that this ledger does not: its database lost the end of its time.
+
+    Raises `NoSuchRepository`.
+    """
+    for _ in range(_LOOKS):
+        repository = ledger.repository(repository_id)
+        if objects.size_bytes(commit_key(repository.uid, repository.version + 1)) is None:
+            return False
+        if ledger.repository(repository_id).version == repository.version:
+            return True
+        # A push committed between the two looks. Look again.
+    return False
 
 
 def _due_for_checkpoint(changes: Sequence[Change]) -> list[int]:
