@@ -5,8 +5,8 @@ that left its last manifest is marked as doomed: both are rows.
 
 - An expired intent is *claimed* first, after which its push can no longer commit; then its objects go,
   then the row. A crash in between repeats that. While the journal is ahead of the ledger, as after a
-  restore of the database, nothing of that repository goes. An upload so slow that it ends after all this leaves an
-  orphan, which `audit` reports.
+  restore of the database, nothing of that repository goes. An upload so slow that it ends after all this
+  leaves an orphan, which `audit` reports.
 - A doomed pack is kept for the retention first: longer than the database can be restored back, so that a
   restored manifest finds all its packs, and far longer than any running request.
 
