@@ -22,7 +22,8 @@ from mainstay.git.objectnames import ZERO_OID, Oid, RefName, shown
 from mainstay.repository import composing
 from mainstay.repository.browse import BRANCHES, TAGS, Browser, Signature
 from mainstay.storage.ledger import Ledger, Pack, Push, RefChange, Repository
-from mainstay.storage.push import PackFiles, PushStore, new_pack_key
+from mainstay.storage.push import PushStore
+from mainstay.storage.upload import PackFiles, new_pack_key
 
 _TRANSPORT = {"transport": "api"}
 

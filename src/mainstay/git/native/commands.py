@@ -182,7 +182,7 @@ COMMANDS: dict[bytes, Command] = {
         "--honor-pack-keep --unpacked --quiet -q --progress --no-progress --include-tag --shallow "
         "--keep-true-parents --use-bitmap-index --no-use-bitmap-index --exclude-promisor-objects "
         "--missing=error --missing=allow-any --missing=allow-promisor --delta-islands --cruft --sparse "
-        "--no-sparse --reflog --indexed-objects --incremental --no-write-bitmap-index",
+        "--no-sparse --reflog --indexed-objects --incremental --keep-unreachable --no-write-bitmap-index",
         valued="--threads= --window= --depth= --window-memory= --max-pack-size= --compression= --filter= "
         "--index-version= --keep-pack= --shallow-file= --cruft-expiration= --uri-protocol=",
     ),

@@ -1,0 +1,227 @@
+"""Bare repositories for child processes to read, made of hard links to the node's packs.
+
+A copy belongs to one repository and one manifest version. While that version lasts it only ever gains
+packs, which no running process minds; compaction makes a new version and therefore a new directory, and
+the old one goes when its last reader has left. So a request reads from a pinned view, and nothing is ever
+taken out of a directory that serves.
+
+Layout: `copies/<uid>/<manifest version>/` with `pin` (the readers' lock), `HEAD`, `config`, `objects/`.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mainstay.cache.locks import exclusive, shared, try_exclusive
+from mainstay.cache.packs import PackStore, files_of
+from mainstay.cache.settings import CacheSettings
+from mainstay.foundation.clock import Clock
+from mainstay.foundation.errors import Unavailable
+from mainstay.foundation.ids import new_ulid
+from mainstay.git.native.run import GitPlace
+from mainstay.storage.ledger import Ledger, Pack
+from mainstay.storage.objects import NoSuchObject, ObjectStore
+
+_ATTEMPTS_MAX = 5
+_TOUCH_EVERY_S = 60
+_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+
+
+class CopyVanished(Unavailable):
+    """The copy was deleted again and again while it was being made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A pinned copy: complete at `version`, and readable until it is unpinned."""
+
+    place: GitPlace
+    version: int
+    manifest_version: int
+    packs: tuple[Pack, ...]
+
+    @property
+    def objects(self) -> Path:
+        return self.place.git_dir / "objects"
+
+
+class Copies:
+    """Copies of repositories on this node."""
+
+    def __init__(
+        self, settings: CacheSettings, *, ledger: Ledger, objects: ObjectStore, clock: Clock
+    ) -> None:
+        self._root = settings.directory / "copies"
+        self._trash = settings.directory / "trash"
+        self._size_bytes_max = settings.size_gib_max << 30
+        self._ledger = ledger
+        self._clock = clock
+        self.packs = PackStore(settings.directory / "packs", objects)
+
+    @contextmanager
+    def pinned(self, repository_id: int) -> Iterator[Copy]:
+        """A copy no older than this call. Its files stay until the block ends.
+
+        Raises `NoSuchRepository`, and `Unavailable` when a pack is not here and cannot be fetched.
+        """
+        copy, pin = self._bring_up(repository_id)
+        try:
+            yield copy
+        finally:
+            os.close(pin)
+
+    def _bring_up(self, repository_id: int) -> tuple[Copy, int]:
+        uid = self._ledger.repository(repository_id).uid
+        for _ in range(_ATTEMPTS_MAX):
+            version, manifest_version, packs = self._ledger.packs(repository_id)
+            directory = self._root / uid / str(manifest_version)
+            pin = self._pin(directory)
+            try:
+                _link_packs(directory, packs, self.packs)
+            except (FileNotFoundError, NoSuchObject):
+                # The cache was deleted under our feet, or a compaction's inputs are gone: look again.
+                os.close(pin)
+                continue
+            except BaseException:
+                os.close(pin)
+                raise
+            place = GitPlace(git_dir=directory)
+            return Copy(place, version, manifest_version, tuple(packs)), pin
+        raise CopyVanished(f"the copy of repository {uid} vanished {_ATTEMPTS_MAX} times while being made")
+
+    def _pin(self, directory: Path) -> int:
+        for _ in range(_ATTEMPTS_MAX):
+            pin = shared(directory / "pin")
+            if pin is not None:
+                self._touch(pin)
+                return pin
+            self._create(directory)
+        raise CopyVanished(f"the copy {directory.name} vanished {_ATTEMPTS_MAX} times while being pinned")
+
+    def _create(self, directory: Path) -> None:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(directory.parent / "lock"):
+            if (directory / "pin").exists():
+                return
+            fresh = directory.parent / f"new-{new_ulid()}"
+            _make_bare(fresh)
+            self._discard(directory)
+            fresh.rename(directory)
+        self.drop_superseded(directory)
+
+    def _touch(self, pin: int) -> None:
+        now_s = self._clock.now_ms() / 1000
+        if now_s - os.fstat(pin).st_mtime > _TOUCH_EVERY_S:
+            os.utime(pin, (now_s, now_s))
+
+    def _discard(self, directory: Path) -> None:
+        """Take a directory away at once, then delete it at leisure."""
+        self._trash.mkdir(parents=True, exist_ok=True)
+        grave = self._trash / new_ulid()
+        try:
+            directory.rename(grave)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(grave, ignore_errors=True)
+
+    def drop_superseded(self, newest: Path) -> None:
+        """Delete the older copies of the same repository that nobody reads."""
+        for directory in newest.parent.iterdir():
+            if directory.name.isdigit() and int(directory.name) < int(newest.name):
+                self._drop(directory)
+
+    def _drop(self, directory: Path) -> bool:
+        lock = try_exclusive(directory / "pin")
+        if lock is None:
+            return False
+        try:
+            self._discard(directory)
+        finally:
+            os.close(lock)
+        return True
+
+    def evict(self) -> int:
+        """Delete what was used longest ago until the cache fits its size. Returns the bytes freed.
+
+        Copies in use stay. A pack file goes when no copy links it any more.
+        """
+        freed = 0
+        excess = self._size_bytes() - self._size_bytes_max
+        for directory in self._by_last_use():
+            if freed >= excess:
+                break
+            size_bytes = _size_bytes(directory / "objects" / "pack")
+            names = [entry.name for entry in (directory / "objects" / "pack").iterdir()]
+            if self._drop(directory):
+                self._forget_packs(names)
+                freed += size_bytes
+        shutil.rmtree(self._trash, ignore_errors=True)
+        return freed
+
+    def _size_bytes(self) -> int:
+        return _size_bytes(self.packs.directory)
+
+    def _by_last_use(self) -> list[Path]:
+        pins = [(pin.stat().st_mtime, pin.parent) for pin in self._root.glob("*/*/pin")]
+        return [directory for _, directory in sorted(pins)]
+
+    def _forget_packs(self, names: list[str]) -> None:
+        """Remove from the pack store what the dropped copy linked. A copy elsewhere keeps its own link."""
+        for name in names:
+            (self.packs.directory / name.removeprefix("pack-")).unlink(missing_ok=True)
+
+
+def _make_bare(directory: Path) -> None:
+    """The least that git accepts as a repository. The pin comes last: it says that the rest is there."""
+    (directory / "objects" / "pack").mkdir(parents=True)
+    (directory / "objects" / "info").mkdir()
+    (directory / "refs").mkdir()
+    (directory / "HEAD").write_text("ref: refs/heads/main\n")
+    (directory / "config").write_text(_CONFIG)
+    (directory / "pin").touch()
+
+
+def _link_packs(directory: Path, packs: list[Pack], store: PackStore) -> None:
+    """Make every file of every pack present in the copy. One listing decides what is missing."""
+    pack_directory = directory / "objects" / "pack"
+    present = {entry.name for entry in pack_directory.iterdir()}
+    for pack in packs:
+        endings = [ending for ending in files_of(pack) if _is_linked(ending)]
+        missing = [ending for ending in endings if f"pack-{pack.id}.{ending}" not in present]
+        if missing:
+            store.ensure(pack, missing)
+            for ending in missing:
+                _link(store.path(pack.id, ending), pack_directory / f"pack-{pack.id}.{ending}")
+    _link_graph(directory, packs, store)
+
+
+def _is_linked(ending: str) -> bool:
+    return ending != "graph"
+
+
+def _link_graph(directory: Path, packs: list[Pack], store: PackStore) -> None:
+    """The newest commit-graph serves; it may lack newer commits, which git then reads from packs."""
+    target = directory / "objects" / "info" / "commit-graph"
+    for pack in reversed(packs):
+        if "graph" in pack.artefacts:
+            if not target.exists():
+                store.ensure(pack, ["graph"])
+                _link(store.path(pack.id, "graph"), target)
+            return
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+
+
+def _size_bytes(directory: Path) -> int:
+    try:
+        return sum(entry.stat().st_size for entry in directory.iterdir() if entry.is_file())
+    except FileNotFoundError:
+        return 0

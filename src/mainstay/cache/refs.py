@@ -1,0 +1,134 @@
+"""Ref listings in memory, each exactly as fresh as the version it was asked for.
+
+Every look-up starts with a strong read of the repository's version; equal version means equal refs, so
+nothing here can be stale. A listing that is a little behind is advanced by the log's tail instead of being
+read again.
+"""
+
+import threading
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from mainstay.access.policy import HIDDEN_PREFIXES
+from mainstay.git.objectnames import ZERO_OID, Oid, RefName
+from mainstay.storage.ledger import Ledger, Ref, RefChange, Repository
+
+_TAIL_MAX = 2_000
+"""Above this many moved refs, reading them all is as quick as replaying them."""
+
+
+@dataclass(frozen=True)
+class RefListing:
+    """All refs of a repository that clients may see, at one version, sorted by name."""
+
+    repository: Repository
+    refs: tuple[Ref, ...]
+    encoded: dict[str, bytes] = field(default_factory=dict)
+    """Wire forms made from this listing, kept by whoever made them. Benign race: equal bytes twice."""
+
+    @property
+    def version(self) -> int:
+        return self.repository.version
+
+    @cached_property
+    def by_name(self) -> dict[RefName, Ref]:
+        return {ref.name: ref for ref in self.refs}
+
+    @cached_property
+    def tips(self) -> frozenset[Oid]:
+        """What the refs point to, and what their tags finally point to."""
+        return frozenset(oid for ref in self.refs for oid in (ref.oid, ref.peeled) if oid is not None)
+
+    @cached_property
+    def lines(self) -> list[tuple[RefName, Oid, Oid | None]]:
+        """The refs as the protocol encoders take them."""
+        return [(ref.name, ref.oid, ref.peeled) for ref in self.refs]
+
+    @cached_property
+    def names(self) -> list[RefName]:
+        return [ref.name for ref in self.refs]
+
+    def under(self, prefix: bytes) -> Sequence[Ref]:
+        """The refs whose name starts with `prefix`, found by bisection."""
+        start = bisect_left(self.names, prefix)
+        end = start
+        while end < len(self.refs) and self.refs[end].name.startswith(prefix):
+            end += 1
+        return self.refs[start:end]
+
+    def head_oid(self) -> Oid | None:
+        """What HEAD finally points to, or None while its branch is unborn."""
+        head = self.by_name.get(self.repository.head)
+        return head.oid if head is not None else None
+
+
+class RefListings:
+    """Recent listings, bounded by the number of refs they hold together."""
+
+    def __init__(self, ledger: Ledger, *, refs_max: int) -> None:
+        self._ledger = ledger
+        self._refs_max = refs_max
+        self._kept: OrderedDict[int, RefListing] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def latest(self, repository_id: int) -> RefListing:
+        """The refs as of now: sees every push acknowledged before the call."""
+        repository = self._ledger.repository(repository_id)
+        with self._lock:
+            kept = self._kept.get(repository_id)
+            if kept is not None:
+                self._kept.move_to_end(repository_id)
+        if kept is not None and kept.version == repository.version:
+            return kept
+        listing = self._advanced(kept, repository) if kept is not None else None
+        if listing is None:
+            listing = self._read(repository)
+        self._keep(listing)
+        return listing
+
+    def _read(self, repository: Repository) -> RefListing:
+        """Refs and repository row must be of one version; a push in between makes us look again."""
+        while True:
+            version, refs = self._ledger.refs(repository.id)
+            if version == repository.version:
+                return RefListing(repository, tuple(visible(refs)))
+            repository = self._ledger.repository(repository.id)
+
+    def _advanced(self, kept: RefListing, repository: Repository) -> RefListing | None:
+        tail = self._ledger.ref_changes(repository.id, after=kept.version, limit=_TAIL_MAX)
+        if tail is None:
+            return None
+        version, changes = tail
+        if version != repository.version:
+            return None
+        moved = [change for _, change in changes]
+        refs = replayed(kept.refs, moved) if moved else kept.refs
+        return RefListing(repository, refs)
+
+    def _keep(self, listing: RefListing) -> None:
+        with self._lock:
+            self._kept[listing.repository.id] = listing
+            self._kept.move_to_end(listing.repository.id)
+            total = sum(len(kept.refs) for kept in self._kept.values())
+            while total > self._refs_max and len(self._kept) > 1:
+                total -= len(self._kept.popitem(last=False)[1].refs)
+
+
+def visible(refs: Iterable[Ref]) -> Iterable[Ref]:
+    return (ref for ref in refs if not ref.name.startswith(HIDDEN_PREFIXES))
+
+
+def replayed(refs: Sequence[Ref], changes: Iterable[RefChange]) -> tuple[Ref, ...]:
+    """`refs` after `changes`, still sorted. Hidden refs stay out."""
+    moved: dict[RefName, Ref | None] = {}
+    for change in changes:
+        if not change.name.startswith(HIDDEN_PREFIXES):
+            gone = change.new == ZERO_OID
+            moved[change.name] = None if gone else Ref(change.name, change.new, change.peeled)
+    merged = [ref for ref in refs if ref.name not in moved]
+    merged.extend(ref for ref in moved.values() if ref is not None)
+    merged.sort(key=lambda ref: ref.name)
+    return tuple(merged)

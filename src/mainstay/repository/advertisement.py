@@ -1,0 +1,43 @@
+"""What is said of refs: made once per listing, then sent again and again without a process or a query."""
+
+from mainstay.cache.refs import RefListing
+from mainstay.git.protocol import advertise
+from mainstay.git.protocol import v2 as protocol_v2
+from mainstay.git.protocol.services import Service
+
+
+def v0(service: Service, listing: RefListing, *, stateless: bool) -> bytes:
+    """The v0 advertisement: every visible ref, peeled tags for upload-pack."""
+    key = f"v0:{service}:{stateless}"
+    made = listing.encoded.get(key)
+    if made is None:
+        made = b"".join(_v0(service, listing, stateless=stateless))
+        listing.encoded[key] = made
+    return made
+
+
+def _v0(service: Service, listing: RefListing, *, stateless: bool) -> list[bytes]:
+    if service is Service.RECEIVE_PACK:
+        return advertise.receive_pack_refs(listing.lines)
+    return advertise.upload_pack_refs(listing.lines, _head(listing), stateless=stateless)
+
+
+def v2() -> bytes:
+    """The v2 capability advertisement; the same for every repository."""
+    return advertise.capabilities_v2()
+
+
+def ls_refs(request: protocol_v2.LsRefs, listing: RefListing) -> bytes:
+    """The answer to `ls-refs`. Full listings are kept; one with prefixes costs a bisection."""
+    if request.prefixes:
+        return b"".join(protocol_v2.ls_refs_response(request, listing.lines, _head(listing)))
+    key = f"v2:{request.peel}:{request.symrefs}:{request.unborn}"
+    made = listing.encoded.get(key)
+    if made is None:
+        made = b"".join(protocol_v2.ls_refs_response(request, listing.lines, _head(listing)))
+        listing.encoded[key] = made
+    return made
+
+
+def _head(listing: RefListing) -> advertise.Head:
+    return advertise.Head(listing.repository.head, listing.head_oid())

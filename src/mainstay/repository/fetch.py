@@ -1,0 +1,236 @@
+"""The way of a fetch.
+
+1. `listing`: the refs as of now (one version query);
+2. `ls-refs` and the advertisement are answered from it, without starting a process;
+3. what the client wants is checked here (`wants`), never by git;
+4. a copy is pinned and native `git upload-pack` makes the pack; its bytes are streamed past Python.
+
+Not here: who may fetch (`doors`), transport (`doors`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+
+from mainstay.cache.copies import Copies, Copy
+from mainstay.cache.refs import RefListing, RefListings
+from mainstay.foundation.errors import Invalid, MainstayError, Unavailable
+from mainstay.git.native.run import GitProcess, start, stop
+from mainstay.git.objectnames import Oid
+from mainstay.git.protocol import pktline, v2
+from mainstay.git.protocol.report import error_packet
+from mainstay.git.protocol.services import Service
+from mainstay.repository import advertisement, tags
+from mainstay.repository.packets import CutOff, NotedSink, RequestsV2, WantsV0
+from mainstay.repository.settings import RepositorySettings
+from mainstay.repository.streams import ByteSink, ByteSource
+from mainstay.repository.threads import Threads
+from mainstay.repository.turns import Turns
+from mainstay.repository.wants import Reachable
+
+_CHUNK_BYTES = 1 << 18
+_REQUEST_BYTES_MAX = 64 << 20
+_ATTEMPTS_MAX = 2
+_CONFIG = {
+    "uploadpack.allowAnySHA1InWant": "true",  # the wants were checked before
+    "uploadpack.allowFilter": "true",
+    "uploadpack.keepAlive": "5",
+}
+
+log = structlog.get_logger()
+
+
+class Fetcher:
+    """Serves upload-pack, protocol v0 and v2, stateless (HTTP) and not (SSH)."""
+
+    def __init__(
+        self, *, listings: RefListings, copies: Copies, threads: Threads, settings: RepositorySettings
+    ) -> None:
+        self._listings = listings
+        self._copies = copies
+        self._threads = threads
+        self._turns = Turns("fetches", turns_max=settings.fetches_max, wait_s_max=settings.wait_s_max)
+        self._reachable = Reachable(objects_max=settings.reachable_objects_max)
+
+    async def serve(
+        self, repository_id: int, *, version: int, stateless: bool, source: ByteSource, sink: ByteSink
+    ) -> None:
+        noted = NotedSink(sink)
+        try:
+            if version == 2:  # noqa: PLR2004 - the number of the protocol
+                await self._serve_v2(repository_id, RequestsV2(source), noted, stateless=stateless)
+            elif stateless:
+                await self._serve_v0_once(repository_id, WantsV0(source), noted)
+            else:
+                await self._serve_v0_session(repository_id, WantsV0(source), noted)
+        except CutOff:
+            log.info("fetch.cut_off", repository_id=repository_id)
+        except Invalid as wrong:
+            await noted.write(error_packet(f"upload-pack: {wrong}"))
+        except MainstayError as failed:
+            if not noted.bytes_written:
+                raise
+            await noted.write(error_packet(str(failed)))
+
+    async def _serve_v2(
+        self, repository_id: int, requests: RequestsV2, sink: NotedSink, *, stateless: bool
+    ) -> None:
+        if not stateless:
+            await sink.write(advertisement.v2())
+        while (request := await requests.next()) is not None:
+            if isinstance(request, v2.Goodbye):
+                return
+            await self._answer_v2(repository_id, request, sink)
+            if stateless:
+                return
+
+    async def _answer_v2(self, repository_id: int, request: v2.LsRefs | v2.Fetch, sink: NotedSink) -> None:
+        listing = await self._threads.run(self._listings.latest, repository_id)
+        if isinstance(request, v2.LsRefs):
+            await sink.write(advertisement.ls_refs(request, listing))
+        else:
+            await self._make_pack(listing, request.wants, request.raw, sink, protocol="version=2")
+
+    async def _serve_v0_once(self, repository_id: int, wants: WantsV0, sink: NotedSink) -> None:
+        request = await wants.wants()
+        if request is None:
+            return
+        listing = await self._threads.run(self._listings.latest, repository_id)
+        body = request.raw + await _all_of(wants)
+        await self._make_pack(listing, request.wants, body, sink, protocol=None)
+
+    async def _make_pack(
+        self,
+        listing: RefListing,
+        wants: Sequence[Oid],
+        request: bytes,
+        sink: NotedSink,
+        *,
+        protocol: str | None,
+    ) -> None:
+        """One stateless round with native upload-pack. Tried again if the copy vanished before a byte."""
+        async with self._turns.turn():
+            for attempt in range(1, _ATTEMPTS_MAX + 1):
+                async with self._threads.holding(self._copies.pinned(listing.repository.id)) as copy:
+                    await self._prepare(copy, listing, wants)
+                    failed = await _upload_pack_once(copy, request, sink, protocol)
+                if not failed:
+                    return
+                if sink.bytes_written:
+                    log.warning("fetch.cut_short", repository=listing.repository.uid, reason=failed)
+                    return
+                log.warning("fetch.failed", repository=listing.repository.uid, attempt=attempt, reason=failed)
+        raise Unavailable("the pack could not be made: try again")
+
+    async def _prepare(self, copy: Copy, listing: RefListing, wants: Sequence[Oid]) -> None:
+        await self._threads.run(self._reachable.check, wants, listing, copy.place)
+        await self._threads.run(tags.write, copy.place.git_dir, listing)
+
+    async def _serve_v0_session(self, repository_id: int, wants: WantsV0, sink: NotedSink) -> None:
+        """Protocol v0 over SSH: we advertise and check the wants, native git negotiates and packs."""
+        listing = await self._threads.run(self._listings.latest, repository_id)
+        await sink.write(advertisement.v0(Service.UPLOAD_PACK, listing, stateless=False))
+        request = await wants.wants()
+        if request is None:
+            return
+        async with (
+            self._turns.turn(),
+            self._threads.holding(self._copies.pinned(repository_id)) as copy,
+        ):
+            await self._prepare(copy, listing, request.wants)
+            process = await _start(copy, [], {})
+            try:
+                await _converse(process, request.raw, wants, sink)
+            finally:
+                await stop(process)
+
+
+async def _all_of(wants: WantsV0) -> bytes:
+    """The rest of a stateless request: haves, which are small."""
+    chunks, size = [], 0
+    while chunk := await wants.read():
+        size += len(chunk)
+        if size > _REQUEST_BYTES_MAX:
+            raise Invalid(f"the request is larger than {_REQUEST_BYTES_MAX} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _start(copy: Copy, flags: Sequence[str], environment: dict[str, str]) -> GitProcess:
+    arguments = ["upload-pack", "--strict", *flags, str(copy.place.git_dir)]
+    return await start(copy.place, arguments, config=_CONFIG, environment=environment)
+
+
+async def _upload_pack_once(copy: Copy, request: bytes, sink: NotedSink, protocol: str | None) -> str | None:
+    """Run one stateless round; return why it failed, or None."""
+    environment = {"GIT_PROTOCOL": protocol} if protocol else {}
+    process = await _start(copy, ["--stateless-rpc"], environment)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        feeding = asyncio.create_task(_feed(process, request))
+        stderr = asyncio.create_task(_tail(process.stderr))
+        while chunk := await process.stdout.read(_CHUNK_BYTES):
+            await sink.write(chunk)
+        await feeding
+        code = await process.wait()
+        said = await stderr
+        return f"upload-pack ended with {code}: {said}" if code != 0 else None
+    finally:
+        await stop(process)
+
+
+async def _feed(process: GitProcess, request: bytes) -> None:
+    """Hand over the request. A git that has heard enough closes its end, which is its right."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(request)
+        await process.stdin.drain()
+    process.stdin.close()
+
+
+async def _tail(stderr: asyncio.StreamReader) -> str:
+    """What git complained of last; bounded however much it complains."""
+    kept = b""
+    while chunk := await stderr.read(4096):
+        kept = (kept + chunk)[-2000:]
+    return kept.decode("utf-8", "replace").strip()
+
+
+async def _converse(process: GitProcess, head: bytes, wants: WantsV0, sink: NotedSink) -> None:
+    """Pass both directions through until git has said everything."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    await _skip_advertisement(process.stdout)
+    asking = asyncio.create_task(_pass_on(process, head, wants))
+    complaints = asyncio.create_task(_tail(process.stderr))
+    try:
+        while chunk := await process.stdout.read(_CHUNK_BYTES):
+            await sink.write(chunk)
+    finally:
+        asking.cancel()
+        complaints.cancel()
+        await asyncio.wait([asking, complaints])
+
+
+async def _pass_on(process: GitProcess, head: bytes, wants: WantsV0) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(head)
+        await process.stdin.drain()
+        while chunk := await wants.read():
+            process.stdin.write(chunk)
+            await process.stdin.drain()
+    process.stdin.close()
+
+
+async def _skip_advertisement(stdout: asyncio.StreamReader) -> None:
+    """Outside stateless mode git advertises first; the client has had ours already."""
+    while True:
+        prefix = await stdout.readexactly(4)
+        length = pktline.pkt_length(prefix)
+        if length == 0:
+            return
+        await stdout.readexactly(length - 4)

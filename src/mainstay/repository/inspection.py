@@ -1,0 +1,84 @@
+"""Questions about objects that only git can answer: connected, of which type, a fast-forward.
+
+All block. `place` sees the quarantine and the copy together.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mainstay.cache.refs import RefListing
+from mainstay.git.native.place import GitPlace, Limits
+from mainstay.git.native.run import GitFailed, run
+from mainstay.git.objectnames import Oid, RefName, shown
+from mainstay.storage.ledger import RefChange
+
+_TIPS_EXCLUDED_MAX = 2_000
+_RECENT_TIPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectKind:
+    """What an object name stands for, and what a tag finally points to."""
+
+    kind: str
+    peeled: Oid | None
+
+
+def is_connected(place: GitPlace, new: Sequence[Oid], *, known: Iterable[Oid], limits: Limits) -> bool:
+    """Whether everything reachable from `new` is here, given that all of it is for the `known` tips.
+
+    Git's own connectivity check, with the exclusions chosen by us: `--not --all` on 100,000 refs costs
+    0.4 s, a handful of tips 12 ms. Fewer exclusions only walk further; they never change the answer.
+    """
+    lines = [*new, "--not", *known]
+    try:
+        run(
+            place,
+            ["rev-list", "--objects", "--quiet", "--stdin"],
+            stdin="".join(f"{line}\n" for line in lines).encode(),
+            limits=limits,
+        )
+    except GitFailed:
+        return False
+    return True
+
+
+def known_tips(listing: RefListing, changes: Sequence[RefChange]) -> list[Oid]:
+    """Which existing tips to exclude from the walk: all of a small repository, the likely ones of a large."""
+    if len(listing.refs) <= _TIPS_EXCLUDED_MAX:
+        return list(dict.fromkeys(ref.oid for ref in listing.refs))
+    old = [listing.by_name[change.name].oid for change in changes if change.name in listing.by_name]
+    head = listing.head_oid()
+    branches = [ref.oid for ref in listing.under(b"refs/heads/")[:_RECENT_TIPS]]
+    return list(dict.fromkeys([*old, *([head] if head is not None else []), *branches]))
+
+
+def kinds_of(place: GitPlace, oids: Sequence[Oid], *, limits: Limits) -> dict[Oid, ObjectKind]:
+    """The kind of each object, in one process. Objects that are missing are left out."""
+    if not oids:
+        return {}
+    asked = "".join(f"{oid}\n{oid}^{{}}\n" for oid in oids).encode()
+    arguments = ["cat-file", "--batch-check=%(objectname) %(objecttype)"]
+    lines = run(place, arguments, stdin=asked, limits=limits).stdout.decode("ascii", "replace").splitlines()
+    kinds = {}
+    for oid, itself, peeled in zip(oids, lines[::2], lines[1::2], strict=True):
+        name, _, kind = itself.partition(" ")
+        if name == oid and kind in {"commit", "tag", "tree", "blob"}:
+            target = Oid(peeled.partition(" ")[0])
+            kinds[oid] = ObjectKind(kind, target if kind == "tag" and len(target) == len(oid) else None)
+    return kinds
+
+
+def is_ancestor(place: GitPlace, old: Oid, new: Oid, *, limits: Limits) -> bool:
+    """Whether moving a ref from `old` to `new` is a fast-forward."""
+    finished = run(place, ["merge-base", "--is-ancestor", old, new], limits=limits, check=False)
+    return finished.exit_code == 0
+
+
+def refusal_by_kind(name: RefName, found: ObjectKind | None) -> str | None:
+    """Branches hold commits; anything may be tagged; nothing may point to what is not there."""
+    if found is None:
+        return "missing necessary objects"
+    if name.startswith(b"refs/heads/") and found.kind != "commit":
+        return f"cannot update ref '{shown(name)}': trying to write non-commit object to a branch"
+    return None

@@ -1,0 +1,81 @@
+"""Which commands of a push can be refused before its pack is looked at.
+
+Pure: what was seen in, reasons out.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from mainstay.access.policy import Deny, PushRules, RefAction, decide_ref_update
+from mainstay.cache.refs import RefListing
+from mainstay.git.objectnames import ZERO_OID, RefName, shown
+from mainstay.git.refs import check_pushed_name
+from mainstay.storage.ledger import RefChange
+
+Refusals = dict[RefName, str]
+
+_PREFERRED_HEADS = (RefName(b"refs/heads/main"), RefName(b"refs/heads/master"))
+
+
+def refusals(
+    changes: Sequence[RefChange], *, listing: RefListing, rules: PushRules, atomic: bool
+) -> Refusals:
+    """Say which refs cannot move, and why. What is not named here may still lose its compare-and-swap."""
+    times = Counter(change.name for change in changes)
+    refused: Refusals = {}
+    for change in changes:
+        reason = _refusal(change, times[change.name], listing, rules)
+        if reason is not None:
+            refused[change.name] = reason
+    return all_refused(changes, refused) if atomic and refused else refused
+
+
+def all_refused(changes: Sequence[RefChange], refused: Mapping[RefName, str]) -> Refusals:
+    """An atomic push with one refusal: the others are refused for its sake."""
+    return {change.name: refused.get(change.name, "atomic push failure") for change in changes}
+
+
+def _refusal(change: RefChange, times: int, listing: RefListing, rules: PushRules) -> str | None:
+    if times > 1:
+        return f"multiple updates for ref '{shown(change.name)}' not allowed"
+    malformed = check_pushed_name(change.name)
+    if malformed is not None and change.new != ZERO_OID:
+        return f"funny refname: {malformed}"
+    decision = decide_ref_update(change.name, action_of(change), rules)
+    if isinstance(decision, Deny):
+        return decision.because
+    return _refusal_by_state(change, listing)
+
+
+def action_of(change: RefChange) -> RefAction:
+    """What a command asks for, as far as it can be seen without the commits."""
+    if change.new == ZERO_OID:
+        return RefAction.DELETE
+    return RefAction.CREATE if change.old == ZERO_OID else RefAction.UPDATE
+
+
+def _refusal_by_state(change: RefChange, listing: RefListing) -> str | None:
+    """An early look; the compare-and-swap inside the ledger is what counts."""
+    present = listing.by_name.get(change.name)
+    found = present.oid if present is not None else ZERO_OID
+    if change.new == ZERO_OID and change.name == listing.repository.head and present is not None:
+        return f"refusing to delete the default branch {shown(change.name)}"
+    if change.new == ZERO_OID and present is None:
+        return f"'{shown(change.name)}' does not exist"
+    if change.old == found:
+        return None
+    if change.old == ZERO_OID:
+        return "reference already exists"
+    return f"cannot lock ref '{shown(change.name)}': is at {found} but expected {change.old}"
+
+
+def first_head(listing: RefListing, changes: Sequence[RefChange]) -> RefName | None:
+    """Where HEAD should point while its branch is unborn: main, master, else the first branch pushed."""
+    if listing.repository.head in listing.by_name:
+        return None
+    created = [
+        change.name for change in changes if change.new != ZERO_OID and change.name.startswith(b"refs/heads/")
+    ]
+    if not created or listing.repository.head in created:
+        return None
+    return next((head for head in _PREFERRED_HEADS if head in created), created[0])

@@ -1,0 +1,317 @@
+"""The way of a push.
+
+1. read the commands; refuse what can be refused at once (`judgement`);
+2. take the pack into quarantine, indexed and checked by git (`quarantine`);
+3. is everything there that the new values reach, and of the right kind (`inspection`);
+4. may protected refs move this way (`access`, per ref);
+5. make it durable: objects, then one ledger transaction (`storage.push`);
+6. report: `ok` for what moved, `ng` for what did not (`reporting`).
+
+Nothing outside the quarantine changes before step 5, and step 5 is the only one that cannot be taken back.
+
+Not here: who the pusher is and what the rules are (`doors`, `product`), the write order (`storage.push`).
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from mainstay.access.policy import Deny, PushRules, RefAction, decide_ref_update, is_protected
+from mainstay.cache.copies import Copies
+from mainstay.cache.refs import RefListing, RefListings
+from mainstay.foundation.errors import Conflict, Invalid, Unavailable
+from mainstay.foundation.failpoints import declare, failpoint
+from mainstay.foundation.ids import new_ulid
+from mainstay.git.objectnames import ZERO_OID, Oid, RefName
+from mainstay.git.protocol.receive import CommandReader, PushRequest
+from mainstay.git.protocol.report import error_packet
+from mainstay.git.protocol.services import Service
+from mainstay.repository import advertisement
+from mainstay.repository.inspection import (
+    ObjectKind,
+    is_ancestor,
+    is_connected,
+    kinds_of,
+    known_tips,
+    refusal_by_kind,
+)
+from mainstay.repository.judgement import Refusals, action_of, all_refused, first_head, refusals
+from mainstay.repository.quarantine import BadPack, Quarantine
+from mainstay.repository.reporting import Complaints, Reporter, in_order
+from mainstay.repository.settings import RepositorySettings
+from mainstay.repository.streams import ByteSink, ByteSource
+from mainstay.repository.threads import Threads
+from mainstay.repository.turns import Turns
+from mainstay.storage.ledger import Push, RefChange
+from mainstay.storage.push import PushStore
+from mainstay.storage.upload import PackFiles, new_pack_key
+
+CHECKED = declare("push.checked", "the push is connected and allowed; nothing was recorded")
+LINKED = declare("push.linked", "committed and in the local cache; nobody was told")
+REPORTED = declare("push.reported", "the report was written to the client")
+
+_ONE_BY_ONE_MAX = 100
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushContext:
+    """Where a push comes from, for the log and for the pusher's eyes."""
+
+    address: str
+    transport: str
+    """`http` or `ssh`."""
+    request_id: str
+    messages: Sequence[str] = ()
+    """Remarks that the pusher sees before the report."""
+
+
+@dataclass(slots=True)
+class _Push:
+    """One push on its way: what it asks, and what is left of it."""
+
+    id: str
+    request: PushRequest
+    listing: RefListing
+    rules: PushRules
+    context: PushContext
+    changes: list[RefChange] = field(default_factory=list)
+    refused: Refusals = field(default_factory=dict)
+
+    @property
+    def left(self) -> list[RefChange]:
+        return [change for change in self.changes if change.name not in self.refused]
+
+    @property
+    def brings(self) -> list[RefChange]:
+        """What is left and is no deletion: these need objects."""
+        return [change for change in self.left if change.new != ZERO_OID]
+
+    def refuse(self, reasons: Mapping[RefName, str]) -> None:
+        self.refused.update(reasons)
+        if self.request.is_atomic and self.refused:
+            self.refused = all_refused(self.changes, self.refused)
+
+
+class Receiver:
+    """Serves receive-pack, stateless (HTTP) and not (SSH)."""
+
+    def __init__(
+        self,
+        *,
+        listings: RefListings,
+        copies: Copies,
+        store: PushStore,
+        threads: Threads,
+        settings: RepositorySettings,
+    ) -> None:
+        self._listings = listings
+        self._copies = copies
+        self._store = store
+        self._threads = threads
+        self._settings = settings
+        self._turns = Turns("pushes", turns_max=settings.pushes_max, wait_s_max=settings.wait_s_max)
+
+    async def serve(
+        self,
+        repository_id: int,
+        *,
+        stateless: bool,
+        source: ByteSource,
+        sink: ByteSink,
+        rules: PushRules,
+        context: PushContext,
+    ) -> None:
+        listing = await self._threads.run(self._listings.latest, repository_id)
+        if not stateless:
+            await sink.write(advertisement.v0(Service.RECEIVE_PACK, listing, stateless=False))
+        try:
+            read = await _read_commands(source)
+        except Invalid as wrong:
+            await sink.write(error_packet(str(wrong)))
+            return
+        if read is None or not read[0].commands:
+            return
+        request, rest = read
+        push = _begin(request, listing, rules, context)
+        with structlog.contextvars.bound_contextvars(push_id=push.id):
+            await self._answer(push, _Rest(rest, source), sink, ends=stateless)
+
+    async def _answer(self, push: _Push, source: ByteSource, sink: ByteSink, *, ends: bool) -> None:
+        reporter = Reporter(sink, push.request.capabilities, keepalive_s=self._settings.keepalive_s)
+        try:
+            async with self._turns.turn(), reporter.alive():
+                unpack = await self._receive(push, source, reporter, ends=ends)
+        except (Unavailable, Conflict) as failed:
+            log.warning("push.failed", reason=str(failed), kind=type(failed).__name__)
+            unpack = None
+            push.refuse({change.name: f"{failed}; nothing changed" for change in push.left})
+        for message in push.context.messages:
+            await reporter.say(message)
+        await reporter.report(unpack, in_order([change.name for change in push.changes], push.refused))
+        failpoint(REPORTED)
+
+    async def _receive(
+        self, push: _Push, source: ByteSource, reporter: Reporter, *, ends: bool
+    ) -> str | None:
+        """Steps 2 to 5. Returns why the pack is not taken, or None when it is."""
+        repository_id = push.listing.repository.id
+        async with self._threads.holding(self._copies.pinned(repository_id)) as copy:
+            quarantine = Quarantine(push.id, copy, self._settings)
+            async with self._threads.holding(quarantine):
+                try:
+                    packs = await self._take_pack(push, quarantine, source, reporter, ends=ends)
+                except BadPack as bad:
+                    push.refuse({change.name: "unpacker error" for change in push.changes})
+                    return str(bad)
+                failpoint(CHECKED)
+                if push.left:
+                    await self._threads.run_to_the_end(self._commit, push, packs)
+        failpoint(LINKED)
+        return None
+
+    async def _take_pack(
+        self, push: _Push, quarantine: Quarantine, source: ByteSource, reporter: Reporter, *, ends: bool
+    ) -> list[PackFiles]:
+        if not any(change.new != ZERO_OID for change in push.changes):
+            return []
+        objects = await quarantine.receive(
+            source, Complaints(reporter), ends=ends, at_end=reporter.client_has_sent_everything
+        )
+        await self._inspect(push, quarantine, objects)
+        if objects == 0 or not push.left:
+            return []
+        pack_id, key = new_pack_key(push.listing.repository)
+        return [await self._threads.run(quarantine.files, pack_id, key, objects)]
+
+    async def _inspect(self, push: _Push, quarantine: Quarantine, objects: int) -> None:
+        """Steps 3 and 4; the two git processes run side by side."""
+        limits = quarantine.limits(objects)
+        new = list(dict.fromkeys(change.new for change in push.brings))
+        if not new:
+            return
+        known = known_tips(push.listing, push.changes)
+        kinds, connected = await asyncio.gather(
+            self._threads.run(kinds_of, quarantine.place, new, limits=limits),
+            self._threads.run(is_connected, quarantine.place, new, known=known, limits=limits),
+        )
+        push.refuse(_refused_by_kind(push.brings, kinds))
+        if not connected:
+            push.refuse(await self._threads.run(_refused_as_broken, push.brings, quarantine, known, objects))
+        push.refuse(await self._threads.run(_refused_as_forced, push, quarantine, objects))
+        push.changes = [_peeled(change, kinds) for change in push.changes]
+
+    def _commit(self, push: _Push, packs: Sequence[PackFiles]) -> None:
+        """Step 5, and the pack into this node's cache. Blocks."""
+        outcome = self._store.commit(_for_ledger(push, packs), push.listing.repository, packs)
+        push.refuse(outcome.refused)
+        if outcome.version is not None:
+            self._adopt(packs)
+
+    def _adopt(self, packs: Sequence[PackFiles]) -> None:
+        """A cache that cannot take the pack now fetches it later: the push is done all the same."""
+        try:
+            for each in packs:
+                self._copies.packs.adopt(each.pack.id, each.files)
+        except OSError as failed:
+            log.warning("push.not_cached", reason=str(failed))
+
+
+class _Rest:
+    """The source after the commands: first what was read too far, then the rest."""
+
+    def __init__(self, first: bytes, source: ByteSource) -> None:
+        self._first = first
+        self._source = source
+
+    async def read(self) -> bytes:
+        first, self._first = self._first, b""
+        return first or await self._source.read()
+
+
+async def _read_commands(source: ByteSource) -> tuple[PushRequest, bytes] | None:
+    """The commands and options of a push, and the beginning of its pack.
+
+    None when the client ended before it had said them. Raises `Invalid`.
+    """
+    reader = CommandReader()
+    while True:
+        chunk = await source.read()
+        if not chunk:
+            if not reader.is_untouched:
+                log.info("push.cut_off")
+            return None
+        request = reader.feed(chunk)
+        if request is not None:
+            return request, reader.take_rest()
+
+
+def _begin(request: PushRequest, listing: RefListing, rules: PushRules, context: PushContext) -> _Push:
+    push = _Push(new_ulid(), request, listing, rules, context)
+    push.changes = [RefChange(command.name, command.old, command.new) for command in request.commands]
+    push.refused = refusals(push.changes, listing=listing, rules=rules, atomic=request.is_atomic)
+    if request.shallows:
+        push.refuse(
+            {change.name: "shallow update not allowed: push from a full clone" for change in push.changes}
+        )
+    return push
+
+
+def _refused_by_kind(changes: Sequence[RefChange], kinds: Mapping[Oid, ObjectKind]) -> Refusals:
+    reasons = {change.name: refusal_by_kind(change.name, kinds.get(change.new)) for change in changes}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _refused_as_broken(
+    changes: Sequence[RefChange], quarantine: Quarantine, known: Sequence[Oid], objects: int
+) -> Refusals:
+    """Something is missing: find out for whom, unless there are too many to ask one by one."""
+    if len(changes) > _ONE_BY_ONE_MAX:
+        return {change.name: "missing necessary objects" for change in changes}
+    limits = quarantine.limits(objects)
+    return {
+        change.name: "missing necessary objects"
+        for change in changes
+        if not is_connected(quarantine.place, [change.new], known=known, limits=limits)
+    }
+
+
+def _refused_as_forced(push: _Push, quarantine: Quarantine, objects: int) -> Refusals:
+    """Only a protected ref needs to know whether it is fast-forwarded. Judged per ref, nothing remembered."""
+    refused = {}
+    for change in push.brings:
+        if action_of(change) is not RefAction.UPDATE or not is_protected(change.name, push.rules):
+            continue
+        limits = quarantine.limits(objects)
+        if not is_ancestor(quarantine.place, change.old, change.new, limits=limits):
+            decision = decide_ref_update(change.name, RefAction.FORCE, push.rules)
+            if isinstance(decision, Deny):
+                refused[change.name] = decision.because
+    return refused
+
+
+def _peeled(change: RefChange, kinds: Mapping[Oid, ObjectKind]) -> RefChange:
+    found = kinds.get(change.new)
+    return replace(change, peeled=found.peeled) if found is not None and found.peeled else change
+
+
+def _for_ledger(push: _Push, packs: Sequence[PackFiles]) -> Push:
+    return Push(
+        push_id=push.id,
+        repository_id=push.listing.repository.id,
+        actor=push.rules.actor.label,
+        changes=push.left,
+        prune_epoch=push.listing.repository.prune_epoch,
+        packs=[each.pack for each in packs],
+        atomic=push.request.is_atomic,
+        head=first_head(push.listing, push.left),
+        details={
+            "address": push.context.address,
+            "transport": push.context.transport,
+            "request_id": push.context.request_id,
+            "options": [option.decode("utf-8", "replace") for option in push.request.options],
+        },
+    )

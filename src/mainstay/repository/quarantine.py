@@ -1,0 +1,171 @@
+"""Where a pushed pack waits until it is known to be sound, connected and allowed.
+
+A directory per push, beside the repository and not in it: git sees it only through the environment of the
+processes that check the push. A push that dies leaves a directory that the next start wipes.
+"""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Callable
+from hashlib import file_digest
+from pathlib import Path
+from typing import Self
+
+from mainstay.cache.copies import Copy
+from mainstay.foundation.errors import Invalid
+from mainstay.foundation.failpoints import declare, failpoint
+from mainstay.git.native.place import MIB, GitPlace, Limits
+from mainstay.git.native.run import GitProcess, start, stop
+from mainstay.git.packs import HEADER_BYTES, NotAPack, object_count
+from mainstay.repository.reporting import Complaints
+from mainstay.repository.settings import RepositorySettings
+from mainstay.repository.streams import ByteSource
+from mainstay.storage.ledger import Pack
+from mainstay.storage.upload import PackFiles
+
+PACK_RECEIVED = declare("push.pack_received", "the pack is indexed in quarantine; nothing was recorded")
+
+_BYTES_PER_OBJECT = 200
+_DRAIN_BYTES_MAX = 64 * MIB
+_TOLERATED = "badTimezone=ignore,missingSpaceBeforeDate=ignore,zeroPaddedFilemode=ignore"
+"""Old mistakes in the histories of public projects, which no one can mend any more and which harm nobody.
+Everything else that fsck calls an error refuses the push."""
+
+
+class BadPack(Invalid):
+    """The pack is not one that we take; the message says why, in git's words where git said it."""
+
+
+class Quarantine:
+    """The directory of one push. A context manager: whatever happens, it is gone afterwards."""
+
+    def __init__(self, push_id: str, copy: Copy, settings: RepositorySettings) -> None:
+        self._directory = settings.quarantine / push_id
+        self._settings = settings
+        self._copy = copy
+        self.place = GitPlace(git_dir=copy.place.git_dir, objects=self._directory, alternates=(copy.objects,))
+
+    def __enter__(self) -> Self:
+        (self._directory / "pack").mkdir(parents=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def limits(self, objects: int) -> Limits:
+        """What a process that handles this push may use: a base, and a little per object."""
+        memory = self._settings.child_memory_mib * MIB + objects * _BYTES_PER_OBJECT
+        return Limits(data_bytes_max=memory)
+
+    async def receive(
+        self, source: ByteSource, complaints: Complaints, *, ends: bool, at_end: Callable[[], None]
+    ) -> int:
+        """Index the pack that `source` brings and return its number of objects.
+
+        `ends` says whether the source ends after the pack (HTTP) or stays open for the answer (SSH);
+        `at_end` is called when the client has sent everything. Raises `BadPack`.
+        """
+        try:
+            first = await _first_bytes(source)
+            objects = self._announced(first)
+            await self._index(first, source, self.limits(objects), complaints, at_end)
+        finally:
+            if ends:
+                await _drain(source)
+        at_end()
+        failpoint(PACK_RECEIVED)
+        return objects
+
+    def _announced(self, first: bytes) -> int:
+        try:
+            return object_count(first, objects_max=self._settings.pack_objects_max)
+        except NotAPack as wrong:
+            raise BadPack(str(wrong)) from wrong
+
+    async def _index(
+        self,
+        first: bytes,
+        source: ByteSource,
+        limits: Limits,
+        complaints: Complaints,
+        at_end: Callable[[], None],
+    ) -> None:
+        arguments = [
+            "index-pack", "--stdin", "--fix-thin", "--rev-index", f"--strict={_TOLERATED}",
+            "--show-resolving-progress", f"--max-input-size={self._settings.pack_gib_max << 30}",
+        ]  # fmt: skip
+        process = await start(self.place, arguments, limits=limits)
+        assert process.stderr is not None
+        try:
+            feeding = asyncio.create_task(_feed(process, first, source, at_end))
+            await complaints.follow(process.stderr)
+            code = await process.wait()
+            await _settled(feeding)
+        finally:
+            await stop(process)
+        if code != 0:
+            raise BadPack(complaints.last or f"index-pack ended with {code}")
+
+    def files(self, pack_id: str, key: str, objects: int) -> PackFiles:
+        """Describe the indexed pack for the manifest. Blocks: reads the pack once to hash it."""
+        (pack,) = (self._directory / "pack").glob("*.pack")
+        files = {"pack": pack, "idx": pack.with_suffix(".idx"), "rev": pack.with_suffix(".rev")}
+        with pack.open("rb") as stream:
+            digest = file_digest(stream, "sha256").hexdigest()
+        described = Pack(
+            id=pack_id, key=key, sha256=digest, size_bytes=pack.stat().st_size, objects=objects,
+            kind="receive", artefacts=("idx", "rev"),
+        )  # fmt: skip
+        return PackFiles(described, files)
+
+
+def wipe(directory: Path) -> None:
+    """Remove what pushes of an earlier life left behind; called when the node starts."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+
+
+async def _first_bytes(source: ByteSource) -> bytes:
+    first = b""
+    while len(first) < HEADER_BYTES:
+        chunk = await source.read()
+        if not chunk:
+            break
+        first += chunk
+    return first
+
+
+async def _feed(process: GitProcess, first: bytes, source: ByteSource, at_end: Callable[[], None]) -> None:
+    """Pump the pack into git. Over SSH no end comes: git knows where the pack ends, and this is cancelled.
+
+    However it ends, git's input is closed: a client that went away leaves git with an early end, not waiting.
+    """
+    assert process.stdin is not None
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            chunk = first
+            while chunk:
+                process.stdin.write(chunk)
+                await process.stdin.drain()
+                chunk = await source.read()
+            at_end()
+    finally:
+        process.stdin.close()
+
+
+async def _settled(feeding: asyncio.Task[None]) -> None:
+    """End the pump once git has heard enough; what went wrong in it (a client gone) is raised."""
+    feeding.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await feeding
+
+
+async def _drain(source: ByteSource) -> None:
+    """Read what a client still sends, refused or not, so that it reads our answer instead of a reset."""
+    drained = 0
+    while drained < _DRAIN_BYTES_MAX:
+        chunk = await source.read()
+        if not chunk:
+            return
+        drained += len(chunk)

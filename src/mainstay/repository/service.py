@@ -1,0 +1,91 @@
+"""The Git service: the face that the doors see.
+
+Errors before the first byte was written come as one of the five families; after it, they are said in the
+protocol. `ClientGone` means nobody listens any more, `OutcomeUnknown` that the door must hang up.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from mainstay.access.policy import PushRules
+from mainstay.cache.copies import Copies
+from mainstay.cache.refs import RefListings
+from mainstay.cache.settings import CacheSettings
+from mainstay.foundation.clock import Clock
+from mainstay.git.protocol.services import Service
+from mainstay.repository import advertisement
+from mainstay.repository.fetch import Fetcher
+from mainstay.repository.push import PushContext, Receiver
+from mainstay.repository.settings import RepositorySettings
+from mainstay.repository.streams import ByteSink, ByteSource
+from mainstay.repository.threads import Threads
+from mainstay.storage.ledger import Ledger
+from mainstay.storage.objects import ObjectStore
+from mainstay.storage.push import PushStore
+from mainstay.storage.upload import Uploads
+
+_UPLOADS_AT_ONCE = 16
+
+
+class GitService:
+    """Fetches and pushes of every repository, in this process."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        objects: ObjectStore,
+        clock: Clock,
+        cache: CacheSettings,
+        settings: RepositorySettings,
+    ) -> None:
+        self._threads = Threads(settings.threads)
+        self._pool = ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload")
+        self._listings = RefListings(ledger, refs_max=cache.refs_in_memory_max)
+        self.copies = Copies(cache, ledger=ledger, objects=objects, clock=clock)
+        uploads = Uploads(ledger=ledger, objects=objects, clock=clock, threads=self._pool)
+        store = PushStore(ledger=ledger, objects=objects, clock=clock, uploads=uploads)
+        self._fetcher = Fetcher(
+            listings=self._listings, copies=self.copies, threads=self._threads, settings=settings
+        )
+        self._receiver = Receiver(
+            listings=self._listings,
+            copies=self.copies,
+            store=store,
+            threads=self._threads,
+            settings=settings,
+        )
+
+    async def advertise(self, repository_id: int, service: Service, *, version: int, sink: ByteSink) -> None:
+        """The body of an `info/refs` answer: v0 refs, or the v2 capabilities."""
+        if service is Service.UPLOAD_PACK and version == 2:  # noqa: PLR2004 - the number of the protocol
+            await sink.write(advertisement.v2())
+            return
+        listing = await self._threads.run(self._listings.latest, repository_id)
+        await sink.write(advertisement.v0(service, listing, stateless=True))
+
+    async def upload_pack(
+        self, repository_id: int, *, version: int, stateless: bool, source: ByteSource, sink: ByteSink
+    ) -> None:
+        """Serve fetches: one request when stateless, a whole session with advertisement otherwise."""
+        await self._fetcher.serve(
+            repository_id, version=version, stateless=stateless, source=source, sink=sink
+        )
+
+    async def receive_pack(
+        self,
+        repository_id: int,
+        *,
+        stateless: bool,
+        source: ByteSource,
+        sink: ByteSink,
+        rules: PushRules,
+        context: PushContext,
+    ) -> None:
+        """Serve one push: see `repository.push`."""
+        await self._receiver.serve(
+            repository_id, stateless=stateless, source=source, sink=sink, rules=rules, context=context
+        )
+
+    def close(self) -> None:
+        self._threads.close()
+        self._pool.shutdown(wait=True)

@@ -1,0 +1,45 @@
+"""Plain blocking functions, called from code that waits: a bounded pool of threads."""
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Held = TypeVar("Held")
+
+
+class Threads:
+    """The pool. What runs in it keeps the caller's log context."""
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="git")
+
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: context.run(function, *args, **kwargs))
+
+    async def run_to_the_end(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Like `run`, but a cancelled caller still waits: a commit is never left half observed."""
+        task = asyncio.ensure_future(self.run(function, *args, **kwargs))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            raise
+
+    @asynccontextmanager
+    async def holding(self, manager: AbstractContextManager[Held]) -> AsyncIterator[Held]:
+        """Enter a blocking context manager in a thread; leaving it must be quick."""
+        held = await self.run(manager.__enter__)
+        try:
+            yield held
+        finally:
+            manager.__exit__(None, None, None)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,111 @@
+"""Make a push durable.
+
+The truth is written in one order and read in the opposite order:
+
+1. an intent names the objects that are about to be written;
+2. pack, idx, rev and the prepared journal record go to the object store, side by side, in one round;
+3. one ledger transaction adds the pack to the manifest, moves the refs and consumes the intent;
+4. the commit record goes to the journal;
+5. only now may anybody say `ok`.
+
+Invariant: the manifest never names a pack that is not stored.
+A crash between 1 and 3 leaves orphans that the intent names, which `storage.sweep` deletes. A crash after
+3 has lost nothing: `storage.journal.catch_up` writes the missing record.
+
+Not here: is the pack sound and may the actor (`repository.push`), who hears of it (`jobs`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
+
+from mainstay.foundation.clock import Clock
+from mainstay.foundation.errors import MainstayError, OutcomeUnknown, Unavailable
+from mainstay.foundation.failpoints import declare, failpoint
+from mainstay.storage import journal
+from mainstay.storage.ledger import Ledger, Push, PushOutcome, Repository
+from mainstay.storage.objects import ObjectStore
+from mainstay.storage.upload import PackFiles, Uploads
+
+INTENT_RECORDED = declare("push.intent_recorded", "the ledger knows which objects are about to be written")
+OBJECTS_STORED = declare("push.objects_stored", "pack, idx, rev and prepared record are stored")
+COMMITTED = declare("push.committed", "the ledger transaction has committed; nobody was told")
+JOURNALED = declare("push.journaled", "the commit record is in the journal; nobody was told")
+
+_SETTLE_ATTEMPTS = 3
+
+log = structlog.get_logger()
+
+
+class NotCommitted(Unavailable):
+    """The push did not commit and cannot commit any more: it is safe to say so."""
+
+
+class PushStore:
+    """The only writer of pushes: objects first, then the ledger."""
+
+    def __init__(self, *, ledger: Ledger, objects: ObjectStore, clock: Clock, uploads: Uploads) -> None:
+        self._ledger = ledger
+        self._objects = objects
+        self._clock = clock
+        self._uploads = uploads
+
+    def commit(self, push: Push, repository: Repository, packs: Sequence[PackFiles]) -> PushOutcome:
+        """Make a checked push durable. Every ref not refused in the outcome has moved when this returns.
+
+        Raises what `Ledger.push` raises; `OutcomeUnknown` only after looking for the outcome in vain.
+        """
+        intent = self._uploads.begin(repository, packs, journal.prepared_key(repository.uid, push.push_id))
+        failpoint(INTENT_RECORDED)
+        try:
+            self._uploads.store(packs, lambda: self._prepare(push, repository))
+            failpoint(OBJECTS_STORED)
+            outcome = self._commit(replace(push, intents=(intent,)), intent)
+        except MainstayError:
+            self._uploads.abandon(intent)
+            raise
+        if outcome.version is None:
+            self._uploads.abandon(intent)
+            return outcome
+        failpoint(COMMITTED)
+        self._journal(repository, outcome.version)
+        failpoint(JOURNALED)
+        log.info("push.committed", push_id=push.push_id, repository=repository.uid, version=outcome.version)
+        return outcome
+
+    def _prepare(self, push: Push, repository: Repository) -> None:
+        journal.write_prepared(self._objects, repository, push, self._clock.now_ms())
+
+    def _commit(self, push: Push, intent: str) -> PushOutcome:
+        try:
+            return self._ledger.push(push)
+        except OutcomeUnknown:
+            return self._settle(push, intent)
+
+    def _settle(self, push: Push, intent: str) -> PushOutcome:
+        """COMMIT was sent and its answer lost: look, never guess.
+
+        The commit deletes the intent's row. Touching that row waits for a commit still in flight; if it is
+        there afterwards, that commit has failed and cannot happen any more.
+        """
+        for _ in range(_SETTLE_ATTEMPTS):
+            try:
+                outcome = (
+                    None if self._uploads.is_still_open(intent) else self._ledger.outcome_of(push.push_id)
+                )
+            except Unavailable as away:
+                log.warning("push.outcome_sought", push_id=push.push_id, reason=str(away))
+                continue
+            if outcome is None:
+                raise NotCommitted("the database was lost before the push committed: push again")
+            return outcome
+        raise OutcomeUnknown(f"push {push.push_id}: the database went away during COMMIT")
+
+    def _journal(self, repository: Repository, version: int) -> None:
+        """The commit record. The push is durable without it, so a store that is away does not undo it."""
+        try:
+            (change,) = self._ledger.changes(repository.id, after=version - 1, limit=1)
+            journal.write_commit(self._objects, change)
+        except Unavailable as away:
+            log.warning("push.journal_deferred", repository=repository.uid, version=version, reason=str(away))

@@ -1,0 +1,83 @@
+"""Write objects so that a crash at any point leaves nothing unaccounted for.
+
+An intent in the ledger names the objects before the first byte of them is written. The commit that makes
+them part of the truth consumes the intent; until then they are nobody's, and the sweeper may claim them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from mainstay.foundation.clock import Clock
+from mainstay.foundation.errors import Unavailable
+from mainstay.foundation.failpoints import declare, failpoint
+from mainstay.foundation.ids import new_ulid
+from mainstay.storage.ledger import Ledger, Pack, Repository
+from mainstay.storage.objects import ObjectStore
+
+PACK_STORED = declare("push.pack_stored", "the .pack is in the object store, its idx may not be")
+
+_INTENT_LIFE_MS = 24 * 3600 * 1000
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PackFiles:
+    """A finished pack on local disk: what to store, and what the manifest will say of it."""
+
+    pack: Pack
+    files: Mapping[str, Path]
+    """By ending: `pack`, `idx`, and perhaps `rev`, `bitmap`, `graph`."""
+
+
+def new_pack_key(repository: Repository) -> tuple[str, str]:
+    """A fresh pack id and the key of its files, never used before and never again."""
+    pack_id = new_ulid()
+    return pack_id, f"repositories/{repository.uid}/packs/{pack_id}"
+
+
+class Uploads:
+    """Intents, and the uploads that they announce."""
+
+    def __init__(
+        self, *, ledger: Ledger, objects: ObjectStore, clock: Clock, threads: ThreadPoolExecutor
+    ) -> None:
+        self._ledger = ledger
+        self._objects = objects
+        self._clock = clock
+        self._threads = threads
+
+    def begin(self, repository: Repository, packs: Sequence[PackFiles], *more_keys: str) -> str:
+        """Record what is about to be written; return the id of the intent."""
+        keys = [f"{each.pack.key}.{ending}" for each in packs for ending in each.files]
+        expires_ms = self._clock.now_ms() + _INTENT_LIFE_MS
+        return self._ledger.begin_upload(repository.id, [*keys, *more_keys], expires_ms=expires_ms)
+
+    def store(self, packs: Sequence[PackFiles], *more: Callable[[], None]) -> None:
+        """One round: all writes run side by side, and all are durable when this returns."""
+        work = [self._putting(each, ending) for each in packs for ending in each.files]
+        for done in [self._threads.submit(task) for task in (*work, *more)]:
+            done.result()
+
+    def is_still_open(self, intent: str) -> bool:
+        """Whether the intent was neither consumed nor claimed. Waits for a commit that is in flight."""
+        return self._ledger.extend_upload(intent, expires_ms=self._clock.now_ms())
+
+    def abandon(self, intent: str) -> None:
+        """Nothing was committed: let the sweeper have the objects at its next round, not in a day."""
+        try:
+            self._ledger.extend_upload(intent, expires_ms=self._clock.now_ms())
+        except Unavailable as away:
+            log.warning("upload.intent_left", intent=intent, reason=str(away))
+
+    def _putting(self, each: PackFiles, ending: str) -> Callable[[], None]:
+        def put() -> None:
+            self._objects.put(f"{each.pack.key}.{ending}", each.files[ending])
+            if ending == "pack":
+                failpoint(PACK_STORED)
+
+        return put
