@@ -138,7 +138,8 @@ COMMANDS: dict[bytes, Command] = {
         reads_only=False,
         end_of_options=False,
         flags="--stdin --fix-thin --strict --fsck-objects --rev-index --no-rev-index --verify --verify-stat "
-        "-v --check-self-contained-and-connected --keep --promisor --report-end-of-input",
+        "-v --check-self-contained-and-connected --keep --promisor --show-resolving-progress "
+        "--report-end-of-input",
         valued="--threads= --max-input-size= --keep= --strict= --fsck-objects= --index-version= "
         "--object-format= --pack_header=",
         pairs="-o",
@@ -180,7 +181,8 @@ COMMANDS: dict[bytes, Command] = {
         flags="--stdin --stdin-packs --revs --stdout --thin --all --all-progress --all-progress-implied "
         "--delta-base-offset --write-bitmap-index --no-reuse-delta --no-reuse-object --non-empty --local "
         "--honor-pack-keep --unpacked --quiet -q --progress --no-progress --include-tag --shallow "
-        "--keep-true-parents --use-bitmap-index --no-use-bitmap-index --exclude-promisor-objects "
+        "--keep-true-parents --keep-unreachable --pack-loose-unreachable "
+        "--use-bitmap-index --no-use-bitmap-index --exclude-promisor-objects "
         "--missing=error --missing=allow-any --missing=allow-promisor --delta-islands --cruft --sparse "
         "--no-sparse --reflog --indexed-objects --incremental --keep-unreachable --no-write-bitmap-index",
         valued="--threads= --window= --depth= --window-memory= --max-pack-size= --compression= --filter= "

@@ -19,7 +19,7 @@ import os
 import resource
 import signal
 import subprocess  # noqa: TID251 - this is the room where git starts
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import IO, BinaryIO, Final
@@ -138,7 +138,7 @@ def _collect(child: subprocess.Popen[bytes], source: IO[bytes], limits: Limits, 
 
 
 @contextlib.contextmanager
-def _always_ended(child: subprocess.Popen[bytes]):  # type: ignore[no-untyped-def]  # noqa: ANN202 - see below
+def _always_ended(child: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     finally:

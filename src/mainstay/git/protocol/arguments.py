@@ -8,12 +8,13 @@ import re
 from dataclasses import dataclass, field
 
 from mainstay.foundation.errors import Invalid
-from mainstay.git.objectnames import NotAnOid, Oid, oid
+from mainstay.git.objectnames import Oid
 
 DEPTH_MAX = 2**31 - 1
 """Git's own "as deep as it gets", sent by `git fetch --unshallow`."""
 NAME_BYTES_MAX = 4096
 
+_OBJECT = re.compile(rb"[0-9a-f]{40}\Z")
 _NUMBER = re.compile(rb"[0-9]{1,19}\Z")
 _PLAIN_FILTER = re.compile(
     rb"(blob:none|blob:limit=[0-9]{1,18}[kmgKMG]?|tree:[0-9]{1,9}|object:type=(blob|tree|commit|tag))\Z"
@@ -27,10 +28,10 @@ class WrongRequest(Invalid):
 
 def object_in(line: bytes, word: bytes) -> Oid:
     """The object named by `line`, which is `word`, a space and 40 digits."""
-    try:
-        return oid(line[len(word) + 1 :])
-    except NotAnOid:
-        raise WrongRequest(f"protocol error: expected an object name, found {line[:80]!r}") from None
+    digits = line[len(word) + 1 :]
+    if _OBJECT.match(digits) is None:
+        raise WrongRequest(f"protocol error: expected an object name, found {shown(line)}")
+    return Oid(digits.decode("ascii"))
 
 
 def shown(line: bytes) -> str:
