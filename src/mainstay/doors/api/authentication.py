@@ -7,7 +7,7 @@ token must learn of it instead of seeing a smaller world.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mainstay.access.actors import ANONYMOUS, Actor, Kind
+from mainstay.access.actors import Actor, Kind
 from mainstay.doors.api.errors import BadToken, InsufficientScope
 from mainstay.doors.api.parameters import Parameters
 from mainstay.foundation.errors import NotAllowed
@@ -52,10 +52,6 @@ def check_may_sudo(actor: Actor) -> None:
         raise InsufficientScope(["sudo"])
 
 
-def acting_as(actor: Actor, *, user_id: int, name: str, is_admin: bool) -> Actor:
-    """The same token in somebody else's name."""
-    return replace(actor, id=user_id, name=name, is_admin=is_admin)
-
-
-def is_anonymous(actor: Actor) -> bool:
-    return actor.kind is ANONYMOUS.kind
+def acting_as(actor: Actor, user: Actor) -> Actor:
+    """The same token in somebody else's name: their rights, narrowed by its scopes."""
+    return replace(user, scopes=actor.scopes, token_id=actor.token_id)

@@ -4,11 +4,10 @@ A subclass has a method per HTTP verb; `HEAD` comes with `GET`. Its class attrib
 by default somebody signed in, with a token made for the API.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser, FormParser, JSONParser, MultiPartParser
 from rest_framework.renderers import JSONRenderer
@@ -16,23 +15,22 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from mainstay.access.actors import ANONYMOUS, Actor
+from mainstay.access.actors import ANONYMOUS, Actor, Kind
 from mainstay.doors.api import authentication, errors, pagination
-from mainstay.doors.api.kit import Kit
+from mainstay.doors.api.kit import Addresses, Kit
 from mainstay.doors.api.parameters import Parameters, WrongParameter, merged, nested
 from mainstay.doors.api.paths import Reference, reference
+from mainstay.foundation.errors import NotFound
 from mainstay.product.accounts import identify
-from mainstay.product.accounts.lookup import user_to_act_as
+from mainstay.product.accounts.lookup import User, actor_of, user_for
 
 BODY_BYTES_MAX = 20 * 1024 * 1024
-
-Row = TypeVar("Row")
 
 
 class _AlwaysJson(BaseContentNegotiation):
     """Whatever `Accept` says: GitLab's clients send the oddest things there and expect JSON."""
 
-    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         media_type = (request.content_type or "").partition(";")[0].strip().lower()
         # A body without a type is JSON, as in `curl --data @-` with the header cleared.
         wanted = media_type or "application/json"
@@ -40,12 +38,6 @@ class _AlwaysJson(BaseContentNegotiation):
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:  # noqa: ARG002 - the framework's signature
         return renderers[0], renderers[0].media_type
-
-
-class Rows(Protocol[Row]):
-    """A list that may be larger than memory: a query set, or a plain list."""
-
-    def __getitem__(self, part: slice, /) -> "Rows[Row] | Sequence[Row]": ...
 
 
 class Endpoint(APIView):
@@ -81,14 +73,11 @@ class Endpoint(APIView):
             response["Allow"] = ", ".join(self.allowed_methods)
         return response
 
-    def finalize_response(
-        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
-        # The negotiation ran before the body was read, so it is there even when `initial` raised.
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
+        # The framework negotiates before it looks at anything else, but not before the body's own errors.
         if not hasattr(request, "accepted_renderer"):
-            request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(
-                request, force=True
-            )
+            negotiated = self.perform_content_negotiation(request, force=True)
+            request.accepted_renderer, request.accepted_media_type = negotiated
         return super().finalize_response(request, response, *args, **kwargs)
 
     def _identified(self, request: Request) -> Actor:
@@ -104,18 +93,26 @@ class Endpoint(APIView):
 
     def _by_token(self, request: Request, token: str) -> Actor:
         try:
-            return identify.by_token(
+            actor = identify.by_token(
                 self.kit.database, token, address=client_address(request), clock=self.kit.clock
             )
         except identify.WrongCredentials as error:
             raise errors.BadToken from error
+        if actor.kind is not Kind.USER:
+            # Deploy tokens fetch and push by Git only.
+            raise errors.BadToken
+        return actor
 
     def _acting(self, request: Request, actor: Actor) -> Actor:
         wanted = request.headers.get("Sudo") or self.parameters.maybe_text("sudo")
         if not wanted:
             return actor
         authentication.check_may_sudo(actor)
-        return user_to_act_as(actor, reference(wanted))
+        try:
+            user = find_user(actor, reference(wanted))
+        except NotFound as error:
+            raise errors.NoSuchThing(f"User with ID or username '{wanted}'") from error
+        return authentication.acting_as(actor, actor_of(user))
 
     # Answers
     def page(
@@ -160,8 +157,15 @@ class Endpoint(APIView):
     def no_content(self) -> Response:
         return Response(status=204)
 
+    @property
+    def addresses(self) -> Addresses:
+        """Where this client reaches us: as set, else as it did just now."""
+        return self.kit.addresses.seen_from(
+            scheme=self.request.scheme or "http", host=self.request.get_host()
+        )
+
     def _own_url(self) -> str:
-        return self.kit.addresses.external_url + self.request.path_info
+        return self.addresses.external_url + self.request.path_info
 
     def _own_query(self) -> list[tuple[str, str]]:
         """All parameters of the query but secrets, which have no place in a link."""
@@ -191,9 +195,15 @@ class UnknownRoute(APIView):
         return self.finalize_response(wrapped, response)
 
 
+def find_user(actor: Actor, wanted: Reference) -> User:
+    """A user by id or name, if the actor may know of them."""
+    return user_for(actor, wanted.key)
+
+
 def client_address(request: Any) -> str:
     """Where the client is, as the data plane saw it."""
-    return request.headers.get("X-Mainstay-Client-Address") or request.META.get("REMOTE_ADDR", "")
+    address = request.headers.get("X-Mainstay-Client-Address") or request.META.get("REMOTE_ADDR", "")
+    return cast("str", address)
 
 
 def _check_size(request: Request) -> None:
@@ -213,7 +223,7 @@ def _parameters_of(request: Request, path: Mapping[str, Any]) -> Parameters:
 
 def _body_of(request: Request) -> Mapping[str, Any]:
     try:
-        body = request.data
+        body: Any = request.data
     except RecursionError as error:
         raise WrongParameter("the body is nested too deeply") from error
     if hasattr(body, "lists"):

@@ -4,9 +4,10 @@ A thing that one may not know of answers exactly like a thing that is not there.
 a bug: logged once, here, with its trace, and shown as a bare 500.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import SuspiciousOperation
 from rest_framework import exceptions as drf
@@ -23,6 +24,8 @@ from mainstay.foundation.errors import (
     Unavailable,
 )
 from mainstay.foundation.logs import get_logger
+from mainstay.product.accounts.lookup import NoSuchKey, NoSuchToken, NoSuchUser
+from mainstay.product.accounts.writing import Taken
 
 log = get_logger()
 
@@ -32,6 +35,7 @@ class NoSuchThing(NotFound):
 
     def __init__(self, kind: str) -> None:
         super().__init__(f"{kind} Not Found")
+        self.kind = kind
 
 
 class NeedsSignIn(Exception):
@@ -55,8 +59,29 @@ class InsufficientScope(NotAllowed):
         self.scopes = scopes
 
 
+class WrongField(Invalid):
+    """A value was refused by the product; shown under the name of its parameter."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field} {reason}")
+        self.fields = {field: (reason,)}
+
+
 class BodyTooLarge(Invalid):
     """The body is larger than any API request needs."""
+
+
+@contextmanager
+def about(field: str) -> Iterator[None]:
+    """Show what the product refuses in this block as a matter of parameter `field`."""
+    try:
+        yield
+    except (WrongParameter, WrongField):
+        raise
+    except Taken as error:
+        raise WrongField(field, "has already been taken") from error
+    except Invalid as error:
+        raise WrongField(field, str(error)) from error
 
 
 def answer(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
@@ -67,7 +92,7 @@ def answer_to(error: Exception) -> Response:
     """The answer to any exception an endpoint raised."""
     for kind, respond in _TABLE:
         if isinstance(error, kind):
-            return respond(error)
+            return cast("Response", respond(error))
     log.error("api.failed", error_type=type(error).__name__, exc_info=error)
     return answer(500, {"message": "500 Internal Server Error"})
 
@@ -94,8 +119,9 @@ def _insufficient_scope(error: Any) -> Response:
 
 
 def _not_found(error: Any) -> Response:
-    text = str(error)
-    return answer(404, {"message": f"404 {text}" if text.endswith("Not Found") else "404 Not Found"})
+    """Says what kind of thing is not there, never more: the message of the error is for the log."""
+    kind = error.kind if isinstance(error, NoSuchThing) else _KINDS.get(type(error), "")
+    return answer(404, {"message": " ".join(filter(None, ("404", kind, "Not Found")))})
 
 
 def _not_allowed(error: Any) -> Response:
@@ -146,6 +172,12 @@ def _from_framework(error: Any) -> Response:
     phrase = HTTPStatus(error.status_code).phrase
     return answer(error.status_code, {"message": f"{error.status_code} {phrase}"})
 
+
+_KINDS: Mapping[type[Exception], str] = {
+    NoSuchKey: "Key",
+    NoSuchToken: "Personal Access Token",
+    NoSuchUser: "User",
+}
 
 _TABLE: tuple[tuple[type[Exception], Any], ...] = (
     (NeedsSignIn, _needs_sign_in),

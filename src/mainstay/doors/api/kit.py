@@ -1,6 +1,7 @@
 """What the endpoints work with, handed to each of them by name when the routes are made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from mainstay.foundation.clock import Clock
 from mainstay.repository.browse import Browser
@@ -17,9 +18,16 @@ class Addresses:
     """Where people reach this site."""
 
     external_url: str
-    """Without a slash at the end, such as `https://git.example.org`."""
+    """Without a slash at the end, such as `https://git.example.org`; empty: as the client reached us."""
     ssh_host: str
+    """Empty: the host of `external_url`."""
     ssh_port: int
+
+    def seen_from(self, *, scheme: str, host: str) -> "Addresses":
+        """With what was not set filled in from how a client reached us."""
+        external_url = self.external_url or f"{scheme}://{host}"
+        ssh_host = self.ssh_host or urlsplit(external_url).hostname or host
+        return replace(self, external_url=external_url, ssh_host=ssh_host)
 
     def web(self, path: str) -> str:
         return f"{self.external_url}/{path}"

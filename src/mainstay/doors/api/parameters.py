@@ -9,6 +9,7 @@ Not here: what the values mean (the endpoints), how a body is parsed (Django RES
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 from mainstay.foundation.errors import Invalid
@@ -146,6 +147,26 @@ class Parameters:
         if value not in choices:
             raise _wrong(name)
         return value
+
+    def maybe_date(self, name: str) -> date | None:
+        """`2026-11-21`, or the day of a full time stamp. None when absent, null or empty."""
+        at = self._maybe_moment(name)
+        return None if at is None else at.date()
+
+    def maybe_moment_ms(self, name: str) -> int | None:
+        """An ISO 8601 time; without a zone it is UTC, without a time the start of the day."""
+        at = self._maybe_moment(name)
+        return None if at is None else int(at.timestamp() * 1000)
+
+    def _maybe_moment(self, name: str) -> datetime | None:
+        text = self.maybe_text(name)
+        if not text:
+            return None
+        try:
+            at = datetime.fromisoformat(text)
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError) as error:
+            raise _wrong(name) from error
 
     def texts(self, name: str) -> list[str] | None:
         """A list of texts: `a[]=`, a JSON list, or one text with commas. None when absent."""

@@ -19,8 +19,16 @@ class Reference:
     id: int | None
     path: str | None
 
+    @property
+    def key(self) -> int | str:
+        """Whichever of the two it is."""
+        if self.id is not None:
+            return self.id
+        assert self.path is not None
+        return self.path
+
     def __str__(self) -> str:
-        return str(self.id) if self.path is None else self.path
+        return str(self.key)
 
 
 def decoded(segment: str) -> str:

@@ -45,9 +45,7 @@ def user_public(user: User, addresses: Addresses) -> dict[str, Any]:
     }
 
 
-def user_full(
-    user: User, addresses: Addresses, *, namespace_id: int | None, for_admin: bool
-) -> dict[str, Any]:
+def user_full(user: User, addresses: Addresses, *, for_admin: bool) -> dict[str, Any]:
     """A user as they see themselves, and as administrators see them."""
     shape = {
         **user_public(user, addresses),
@@ -70,11 +68,10 @@ def user_full(
         "shared_runners_minutes_limit": None,
         "extra_shared_runners_minutes_limit": None,
         "scim_identities": [],
+        "is_admin": user.is_admin,
     }
-    if user.is_admin or for_admin:
-        shape["is_admin"] = user.is_admin
     if for_admin:
-        shape |= {"note": None, "namespace_id": namespace_id, "created_by": None, "is_auditor": False}
+        shape |= {"note": None, "namespace_id": None, "created_by": None, "is_auditor": False}
     return shape
 
 

@@ -1,0 +1,5 @@
+"""The API's modules need Django's registry, though these tests touch no database."""
+
+from mainstay.boot import setup_django
+
+setup_django()
