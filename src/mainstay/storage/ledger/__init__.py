@@ -42,6 +42,10 @@ class PacksMoved(Conflict):
     """A swap found one of its input packs gone: somebody else compacted; start over."""
 
 
+class PushIdTaken(Conflict):
+    """Another repository already had a push of this id."""
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     id: int
