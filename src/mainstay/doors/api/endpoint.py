@@ -7,7 +7,8 @@ by default somebody signed in, with a token made for the API.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-from django.http import HttpRequest
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser, FormParser, JSONParser, MultiPartParser
 from rest_framework.renderers import JSONRenderer
@@ -177,22 +178,10 @@ class Endpoint(APIView):
         ]
 
 
-class UnknownRoute(APIView):
+@csrf_exempt
+def unknown_route(_request: HttpRequest) -> JsonResponse:
     """Any path that no route knows; answered before anybody looks at tokens."""
-
-    authentication_classes = ()
-    permission_classes = ()
-    throttle_classes = ()
-    renderer_classes = (JSONRenderer,)
-    content_negotiation_class = _AlwaysJson
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        del args, kwargs
-        self.headers: dict[str, str] = {}
-        wrapped = self.initialize_request(request)
-        response = Response({"error": "404 Not Found"}, status=404)
-        wrapped.accepted_renderer, wrapped.accepted_media_type = self.perform_content_negotiation(wrapped)
-        return self.finalize_response(wrapped, response)
+    return JsonResponse({"error": "404 Not Found"}, status=404)
 
 
 def find_user(actor: Actor, wanted: Reference) -> User:
