@@ -1,0 +1,306 @@
+"""The door: `GET PATH/info/refs?service=…`, `POST PATH/git-upload-pack`, `POST PATH/git-receive-pack`.
+
+A request is read (address and headers), passes the turnstile, is admitted (one hop to a thread: who, which
+project, may they), and streams. Errors before the first byte of the answer are a status and a sentence in
+text/plain, which git shows to its user; after it, the service speaks Git's own error packets, and what has
+no packet is a connection cut short, which no client takes for success.
+
+A push to a path that does not exist yet is advertised as an empty repository; only its POST makes the
+project. The probe that git sends before a large push (four bytes, `0000`) makes nothing.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from mainstay.access.policy import GitAction
+from mainstay.doors.githttp.answer import Answer, Send
+from mainstay.doors.githttp.body import Body, BodyRefused, BodyTooLarge, Receive
+from mainstay.doors.githttp.credentials import credentials_of
+from mainstay.doors.githttp.settings import GitHttpSettings
+from mainstay.doors.githttp.statuses import WrongContentType, WrongMethod, refusal_of
+from mainstay.doors.githttp.target import Endpoint, Target, claims, parse_target
+from mainstay.doors.githttp.turnstile import Turnstile
+from mainstay.doors.githttp.visit import OPEN, Scope, Visit, request_id_of
+from mainstay.foundation.clock import Clock
+from mainstay.foundation.errors import Invalid, MainstayError, OutcomeUnknown
+from mainstay.foundation.logs import bound, get_logger
+from mainstay.git.protocol import advertise
+from mainstay.git.protocol.services import Service
+from mainstay.product.projects.admission import Admission, GitGate
+from mainstay.repository.push import PushContext
+from mainstay.repository.service import GitService
+from mainstay.repository.streams import ByteSource, ClientGone
+
+log = get_logger()
+
+_PROBE = b"0000"
+_PROBE_LENGTH = b"4"
+_ADVERTISEMENT_HELD_BYTES = 64 * 1024
+_DRAIN_BYTES_MAX = 1024 * 1024
+_DRAIN_S_MAX = 2.0
+
+Result = TypeVar("Result")
+
+
+class GitHttp:
+    """An ASGI application for those addresses that `claims` says are Git's."""
+
+    def __init__(
+        self,
+        *,
+        service: GitService,
+        gate: GitGate,
+        settings: GitHttpSettings,
+        clock: Clock,
+        clone_url: Callable[[str], str],
+    ) -> None:
+        """`clone_url` makes the address of a project's path, to be shown to who has just made it."""
+        self._service = service
+        self._gate = gate
+        self._settings = settings
+        self._clock = clock
+        self._clone_url = clone_url
+        self._turnstile = Turnstile(
+            inside_max=settings.requests_max,
+            waiting_max=settings.waiting_max,
+            waiting_s_max=settings.waiting_s_max,
+        )
+        self._threads = ThreadPoolExecutor(settings.gate_threads, thread_name_prefix="git-gate")
+
+    claims = staticmethod(claims)
+
+    def close(self) -> None:
+        """Let the threads go; call when the requests have ended."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit = self._arrive(scope, send)
+        OPEN.inc()
+        with bound(request_id=visit.request_id):
+            try:
+                await self._answer(visit, receive)
+            finally:
+                OPEN.dec()
+                visit.report(ended_s=self._clock.monotonic_s())
+
+    def _arrive(self, scope: Scope, send: Send) -> Visit:
+        headers = dict(scope["headers"])
+        request_id = request_id_of(headers.get(b"x-request-id", b""))
+        answer = Answer(
+            send,
+            request_id=request_id,
+            idle_s_max=self._settings.idle_s_max,
+            with_body=scope["method"] != "HEAD",
+        )
+        return Visit(
+            scope=scope,
+            headers=headers,
+            request_id=request_id,
+            answer=answer,
+            started_s=self._clock.monotonic_s(),
+        )
+
+    async def _answer(self, visit: Visit, receive: Receive) -> None:
+        try:
+            await self._serve_or_refuse(visit, receive)
+        except ClientGone:
+            visit.outcome = "gone"
+
+    async def _serve_or_refuse(self, visit: Visit, receive: Receive) -> None:
+        """Serve, and turn what goes wrong into an answer or the end of the connection."""
+        try:
+            await self._serve(visit, receive)
+        except BodyRefused as error:
+            await self._refuse(visit, error.because)
+        except ClientGone:
+            raise
+        except OutcomeUnknown as error:
+            visit.outcome, visit.because = "unknown", str(error)
+            await visit.answer.hang_up()
+        except MainstayError as error:
+            await self._refuse(visit, error)
+        except Exception:
+            visit.outcome = "failed"
+            log.exception("githttp.failed", project=visit.target.path if visit.target else "")
+            await self._fail(visit)
+
+    async def _serve(self, visit: Visit, receive: Receive) -> None:
+        target = visit.target = parse_target(visit.scope["raw_path"], visit.scope["query_string"])
+        _check_method(visit.scope["method"], target.endpoint)
+        visit.body = self._body(visit, receive, target)
+        async with self._turnstile.passed():
+            if target.endpoint is Endpoint.ADVERTISEMENT:
+                await self._advertise(visit, target)
+            else:
+                await _unless_gone(self._converse(visit, target, visit.body), visit.body)
+            await visit.answer.finish()
+
+    async def _advertise(self, visit: Visit, target: Target) -> None:
+        admission = await self._admit(visit, target, create=False)
+        visit.answer.expect(f"application/x-{target.service}-advertisement", hold=_ADVERTISEMENT_HELD_BYTES)
+        visit.answer.hold(advertise.service_header(target.service))
+        if admission.repository_id is None:
+            await visit.answer.write(b"".join(advertise.receive_pack_refs([])))
+            return
+        await self._service.advertise(
+            admission.repository_id,
+            target.service,
+            version=_version(visit, target.service),
+            sink=visit.answer,
+        )
+
+    async def _converse(self, visit: Visit, target: Target, body: Body) -> None:
+        is_probe = await _is_probe(visit, body)
+        admission = await self._admit(visit, target, create=not is_probe)
+        visit.answer.expect(f"application/x-{target.service}-result")
+        if is_probe:
+            return
+        if target.service is Service.UPLOAD_PACK:
+            await self._upload_pack(visit, admission, body)
+        else:
+            await self._receive_pack(visit, admission, body)
+
+    async def _upload_pack(self, visit: Visit, admission: Admission, body: ByteSource) -> None:
+        assert admission.repository_id is not None, "only a push may enter a project that is not there"
+        await self._service.upload_pack(
+            admission.repository_id,
+            version=_version(visit, Service.UPLOAD_PACK),
+            stateless=True,
+            source=body,
+            sink=visit.answer,
+        )
+
+    async def _receive_pack(self, visit: Visit, admission: Admission, body: ByteSource) -> None:
+        assert admission.repository_id is not None, "the POST of a push makes the project"
+        assert admission.rules is not None, "a push has rules"
+        await self._service.receive_pack(
+            admission.repository_id,
+            stateless=True,
+            source=body,
+            sink=visit.answer,
+            rules=admission.rules,
+            context=PushContext(
+                address=visit.address,
+                transport="http",
+                request_id=visit.request_id,
+                messages=self._messages(admission),
+            ),
+        )
+
+    def _messages(self, admission: Admission) -> list[str]:
+        if not admission.created:
+            return []
+        return [
+            f"The private project {admission.path} was created.",
+            f"Clone it from {self._clone_url(admission.path)}",
+        ]
+
+    async def _admit(self, visit: Visit, target: Target, *, create: bool) -> Admission:
+        credentials = credentials_of(visit.scope["headers"])
+        action = GitAction.PULL if target.service is Service.UPLOAD_PACK else GitAction.PUSH
+
+        def admit() -> Admission:
+            visit.actor = self._gate.identify(credentials, address=visit.address)
+            return self._gate.enter(visit.actor, target.path, action, create=create)
+
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, admit)
+
+    def _body(self, visit: Visit, receive: Receive, target: Target) -> Body:
+        limit = self._settings.fetch_request_bytes_max
+        if target.endpoint is Endpoint.RECEIVE_PACK:
+            limit = self._settings.push_bytes_max
+        body = Body(
+            receive,
+            encoding=visit.headers.get(b"content-encoding", b""),
+            bytes_max=limit,
+            idle_s_max=self._settings.idle_s_max,
+            bytes_per_s_min=self._settings.body_bytes_per_s_min,
+            clock=self._clock,
+        )
+        if target.endpoint is not Endpoint.ADVERTISEMENT:
+            _check_content_type(visit.headers.get(b"content-type", b""), target.service)
+            _check_length(visit.headers.get(b"content-length"), limit)
+        return body
+
+    async def _refuse(self, visit: Visit, error: MainstayError) -> None:
+        refusal = refusal_of(error, realm=self._settings.realm)
+        visit.outcome, visit.because = "refused", str(error)
+        if visit.answer.started:
+            await visit.answer.hang_up()
+            return
+        await self._quieten(visit)
+        await visit.answer.refuse(refusal.status, refusal.sentence, refusal.headers)
+
+    async def _fail(self, visit: Visit) -> None:
+        if visit.answer.started:
+            await visit.answer.hang_up()
+            return
+        await self._quieten(visit)
+        await visit.answer.refuse(500, f"internal error, request id {visit.request_id}")
+
+    async def _quieten(self, visit: Visit) -> None:
+        """Before a refusal: read away the rest of a small body, and close after the rest of a large one."""
+        expects = visit.headers.get(b"expect", b"").lower() == b"100-continue"
+        if visit.body and not expects:
+            await visit.body.drain(bytes_max=_DRAIN_BYTES_MAX, seconds_max=_DRAIN_S_MAX)
+        if expects or (visit.body and not visit.body.ended):
+            visit.answer.close_after()
+
+
+async def _unless_gone(work: Coroutine[Any, Any, None], body: Body) -> None:
+    """Do the work, but cancel it when the client hangs up, so that no git process works for nobody."""
+    working = asyncio.create_task(work)
+    listening = asyncio.create_task(body.hang_up())
+    try:
+        await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        working.result()
+    finally:
+        listening.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+
+
+async def _is_probe(visit: Visit, body: Body) -> bool:
+    """Whether the body is the four bytes that ask "may I?". Nothing is read from a body of another size."""
+    if visit.headers.get(b"content-length") != _PROBE_LENGTH:
+        return False
+    read = b""
+    while piece := await body.read():
+        read += piece
+    if read != _PROBE:
+        raise Invalid("the body is too short for a request")
+    return True
+
+
+def _check_method(method: str, endpoint: Endpoint) -> None:
+    allowed = "GET, HEAD" if endpoint is Endpoint.ADVERTISEMENT else "POST"
+    if method not in allowed.split(", "):
+        raise WrongMethod(allowed)
+
+
+def _check_content_type(value: bytes, service: Service) -> None:
+    expected = f"application/x-{service}-request"
+    if value.partition(b";")[0].strip().lower() != expected.encode():
+        raise WrongContentType(f"the content type of this request must be {expected}")
+
+
+def _check_length(value: bytes | None, limit: int) -> None:
+    if value is None:
+        return
+    if not value.isdigit():
+        raise Invalid("the content length is not a number")
+    if limit and int(value) > limit:
+        raise BodyTooLarge(f"the body is larger than {limit} bytes")
+
+
+def _version(visit: Visit, service: Service) -> int:
+    """`Git-Protocol: version=2` is for fetching; a push has no version 2, and version 1 is answered as 0."""
+    asked = visit.headers.get(b"git-protocol", b"").split(b":")
+    return 2 if service is Service.UPLOAD_PACK and b"version=2" in asked else 0

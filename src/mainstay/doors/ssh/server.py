@@ -1,0 +1,121 @@
+"""The listening side: which algorithms, which keys, how many, how long.
+
+Algorithms: those that pass ssh-audit without a failure. AES-GCM first and no chacha20, because the client's
+order decides and OpenSSH would otherwise take the one that costs us nearly twice the processor. No NIST
+curve and no finite-field group in the key exchange. RSA signatures with SHA-2 only.
+
+Stopping: no new connections, no new sessions; what runs may finish for as long as the caller allows.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import asyncssh
+
+from mainstay.doors.ssh.connection import Connection, Crowd
+from mainstay.doors.ssh.conversation import Conversations
+from mainstay.doors.ssh.settings import SshSettings
+from mainstay.foundation.clock import Clock
+from mainstay.foundation.logs import get_logger
+from mainstay.product.projects.admission import GitGate
+from mainstay.repository.service import GitService
+
+log = get_logger()
+
+KEX = ("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org")
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
+MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+SIGNATURES = (
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+"""Of people's keys too, where ECDSA is common; our own host keys are Ed25519 and RSA."""
+
+_BACKLOG = 512
+
+
+class SshServer:
+    """A server that listens. `port` tells where, when it was asked for port 0."""
+
+    def __init__(self, acceptor: asyncssh.SSHAcceptor, crowd: Crowd, threads: ThreadPoolExecutor) -> None:
+        self._acceptor = acceptor
+        self._crowd = crowd
+        self._threads = threads
+
+    @property
+    def port(self) -> int:
+        return self._acceptor.get_port()
+
+    async def stop(self, *, drain_s: float) -> None:
+        """Stop listening, let sessions end for at most `drain_s`, then close everything."""
+        self._acceptor.close()
+        self._crowd.close_idle()
+        try:
+            async with asyncio.timeout(drain_s):
+                await self._crowd.wait_until_quiet()
+        except TimeoutError:
+            log.warning("ssh.sessions_cut", sessions=self._crowd.sessions)
+        self._crowd.abort_all()
+        await self._acceptor.wait_closed()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        log.info("ssh.stopped")
+
+
+async def serve(
+    *,
+    host: str,
+    port: int,
+    service: GitService,
+    gate: GitGate,
+    host_keys: Sequence[asyncssh.SSHKey],
+    settings: SshSettings,
+    clock: Clock,
+    clone_url: Callable[[str], str],
+) -> SshServer:
+    """Listen and serve until `stop`. `clone_url` makes the address of a project's path, to be shown."""
+    threads = ThreadPoolExecutor(settings.gate_threads, thread_name_prefix="ssh-gate")
+    conversations = Conversations(
+        service=service, gate=gate, threads=threads, clock=clock, clone_url=clone_url
+    )
+    crowd = Crowd(settings)
+
+    def connection() -> Connection:
+        return Connection(crowd=crowd, conversations=conversations, gate=gate, threads=threads)
+
+    acceptor = await asyncssh.listen(
+        host,
+        port,
+        server_factory=connection,
+        server_host_keys=list(host_keys),
+        backlog=_BACKLOG,
+        config=None,
+        server_version="Mainstay",
+        kex_algs=KEX,
+        encryption_algs=CIPHERS,
+        mac_algs=MACS,
+        compression_algs=("none",),
+        signature_algs=SIGNATURES,
+        login_timeout=settings.login_s_max,
+        keepalive_interval=settings.keepalive_s,
+        keepalive_count_max=3,
+        public_key_auth=True,
+        password_auth=False,
+        kbdint_auth=False,
+        host_based_auth=False,
+        gss_kex=False,
+        gss_auth=False,
+        allow_pty=False,
+        agent_forwarding=False,
+        x11_forwarding=False,
+        line_editor=False,
+        encoding=None,
+    )
+    log.info("ssh.started", host=host, port=acceptor.get_port())
+    return SshServer(acceptor, crowd, threads)
