@@ -48,6 +48,14 @@ class Server:
                 process.wait(_STOP_S_MAX)
         self.group.close()
 
+    @property
+    def remote(self) -> Remote:
+        """The repository over HTTP, for those that speak it."""
+        if self.http is None:
+            message = f"{self.name} does not speak HTTP"
+            raise RuntimeError(message)
+        return self.http
+
     def tree(self) -> list[Process]:
         return tree(*(process.pid for process in self.processes))
 
