@@ -88,6 +88,7 @@ class Copies:
             except BaseException:
                 os.close(pin)
                 raise
+            self._drop_superseded(directory)
             place = GitPlace(git_dir=directory)
             return Copy(place, version, manifest_version, tuple(packs)), pin
         raise CopyVanished(f"the copy of repository {uid} vanished {_ATTEMPTS_MAX} times while being made")
@@ -110,7 +111,6 @@ class Copies:
             _make_bare(fresh)
             self._discard(directory)
             fresh.rename(directory)
-        self.drop_superseded(directory)
 
     def _touch(self, pin: int) -> None:
         now_s = self._clock.now_ms() / 1000
@@ -127,11 +127,13 @@ class Copies:
             return
         shutil.rmtree(grave, ignore_errors=True)
 
-    def drop_superseded(self, newest: Path) -> None:
-        """Delete the older copies of the same repository that nobody reads."""
+    def _drop_superseded(self, newest: Path) -> None:
+        """Delete the older copies of the same repository that nobody reads, and the packs only they had."""
         for directory in newest.parent.iterdir():
             if directory.name.isdigit() and int(directory.name) < int(newest.name):
-                self._drop(directory)
+                names = _pack_files(directory) - _pack_files(newest)
+                if self._drop(directory):
+                    self._forget_packs(names)
 
     def _drop(self, directory: Path) -> bool:
         lock = try_exclusive(directory / "pin")
@@ -154,7 +156,7 @@ class Copies:
             if freed >= excess:
                 break
             size_bytes = _size_bytes(directory / "objects" / "pack")
-            names = [entry.name for entry in (directory / "objects" / "pack").iterdir()]
+            names = _pack_files(directory)
             if self._drop(directory):
                 self._forget_packs(names)
                 freed += size_bytes
@@ -168,7 +170,7 @@ class Copies:
         pins = [(pin.stat().st_mtime, pin.parent) for pin in self._root.glob("*/*/pin")]
         return [directory for _, directory in sorted(pins)]
 
-    def _forget_packs(self, names: list[str]) -> None:
+    def _forget_packs(self, names: set[str]) -> None:
         """Remove from the pack store what the dropped copy linked. A copy elsewhere keeps its own link."""
         for name in names:
             (self.packs.directory / name.removeprefix("pack-")).unlink(missing_ok=True)
@@ -218,6 +220,13 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except FileExistsError:
         return
+
+
+def _pack_files(directory: Path) -> set[str]:
+    try:
+        return {entry.name for entry in (directory / "objects" / "pack").iterdir()}
+    except FileNotFoundError:
+        return set()
 
 
 def _size_bytes(directory: Path) -> int:

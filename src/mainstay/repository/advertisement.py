@@ -5,6 +5,9 @@ from mainstay.git.protocol import advertise
 from mainstay.git.protocol import v2 as protocol_v2
 from mainstay.git.protocol.services import Service
 
+_FORMS_KEPT = 16
+_PREFIXES_KEPT = 8
+
 
 def v0(service: Service, listing: RefListing, *, stateless: bool) -> bytes:
     """The v0 advertisement: every visible ref, peeled tags for upload-pack."""
@@ -28,14 +31,13 @@ def v2() -> bytes:
 
 
 def ls_refs(request: protocol_v2.LsRefs, listing: RefListing) -> bytes:
-    """The answer to `ls-refs`. Full listings are kept; one with prefixes costs a bisection."""
-    if request.prefixes:
-        return b"".join(protocol_v2.ls_refs_response(request, listing.lines, _head(listing)))
-    key = f"v2:{request.peel}:{request.symrefs}:{request.unborn}"
+    """The answer to `ls-refs`. The few forms that clones and fetches use are kept with the listing."""
+    key = f"v2:{request}"
     made = listing.encoded.get(key)
     if made is None:
         made = b"".join(protocol_v2.ls_refs_response(request, listing.lines, _head(listing)))
-        listing.encoded[key] = made
+        if len(listing.encoded) < _FORMS_KEPT and len(request.prefixes) <= _PREFIXES_KEPT:
+            listing.encoded[key] = made
     return made
 
 

@@ -21,7 +21,7 @@ import structlog
 from mainstay.access.policy import Deny, PushRules, RefAction, decide_ref_update, is_protected
 from mainstay.cache.copies import Copies
 from mainstay.cache.refs import RefListing, RefListings
-from mainstay.foundation.errors import Conflict, Invalid, Unavailable
+from mainstay.foundation.errors import Conflict, Invalid, OutcomeUnknown, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.ids import new_ulid
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName
@@ -170,7 +170,6 @@ class Receiver:
                 failpoint(CHECKED)
                 if push.left:
                     await self._threads.run_to_the_end(self._commit, push, packs)
-        failpoint(LINKED)
         return None
 
     async def _take_pack(
@@ -210,6 +209,7 @@ class Receiver:
         push.refuse(outcome.refused)
         if outcome.version is not None:
             self._adopt(packs)
+            _pass_linked(push)
 
     def _adopt(self, packs: Sequence[PackFiles]) -> None:
         """A cache that cannot take the pack now fetches it later: the push is done all the same."""
@@ -218,6 +218,14 @@ class Receiver:
                 self._copies.packs.adopt(each.pack.id, each.files)
         except OSError as failed:
             log.warning("push.not_cached", reason=str(failed))
+
+
+def _pass_linked(push: _Push) -> None:
+    """The push stands: even an armed error here may not become an `ng`."""
+    try:
+        failpoint(LINKED)
+    except Unavailable as failed:
+        raise OutcomeUnknown(f"push {push.id} is committed, but {failed}") from failed
 
 
 class _Rest:

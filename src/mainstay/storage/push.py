@@ -68,11 +68,18 @@ class PushStore:
         if outcome.version is None:
             self._uploads.abandon(intent)
             return outcome
-        failpoint(COMMITTED)
-        self._journal(repository, outcome.version)
-        failpoint(JOURNALED)
-        log.info("push.committed", push_id=push.push_id, repository=repository.uid, version=outcome.version)
+        self._after_commit(push, repository, outcome.version)
         return outcome
+
+    def _after_commit(self, push: Push, repository: Repository, version: int) -> None:
+        """From here on the push stands: whatever fails must not be told as "nothing changed"."""
+        try:
+            failpoint(COMMITTED)
+            self._journal(repository, version)
+            failpoint(JOURNALED)
+        except MainstayError as failed:
+            raise OutcomeUnknown(f"push {push.push_id} is committed, but {failed}") from failed
+        log.info("push.committed", push_id=push.push_id, repository=repository.uid, version=version)
 
     def _prepare(self, push: Push, repository: Repository) -> None:
         journal.write_prepared(self._objects, repository, push, self._clock.now_ms())
@@ -103,7 +110,11 @@ class PushStore:
         raise OutcomeUnknown(f"push {push.push_id}: the database went away during COMMIT")
 
     def _journal(self, repository: Repository, version: int) -> None:
-        """The commit record. The push is durable without it, so a store that is away does not undo it."""
+        """The commit record. The push is durable without it, so a store that is away does not undo it.
+
+        A different record under the same version means that two ledgers believe they are the truth; that
+        is not swallowed here, and the pusher is not told `ok`.
+        """
         try:
             (change,) = self._ledger.changes(repository.id, after=version - 1, limit=1)
             journal.write_commit(self._objects, change)
