@@ -118,7 +118,7 @@ def by_password(
     statement = _SELECT_USER.format(column=column)
     row = _look_up(database, statement, key, username.lower()[:_SECRET_MAX].replace("\0", ""), clock)
     _, user_id, name, is_admin, state, password_hash = row
-    fits = passwords_of(settings, clock).fits(password, password_hash or "")
+    fits = passwords_of(settings).fits(password, password_hash or "")
     if not fits or state != "active":
         raise _failure(database, key, clock, settings)
     _rehash(database, user_id, password, password_hash, settings)

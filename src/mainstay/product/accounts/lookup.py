@@ -30,6 +30,7 @@ __all__ = [
     "user_for",
     "user_named",
     "user_of",
+    "user_to_act_as",
     "users_for",
 ]
 
@@ -72,6 +73,12 @@ def actor_of(user: User) -> Actor:
     if user.state != User.State.ACTIVE:
         raise NotPermitted("the user is blocked")
     return Actor(kind=Kind.USER, id=user.id, name=user.username, is_admin=user.is_admin)
+
+
+def user_to_act_as(actor: Actor, id_or_name: int | str) -> Actor:
+    """Somebody else, for an administrator with the scope `sudo`."""
+    require(Action.IMPERSONATE, actor)
+    return actor_of(user_for(actor, id_or_name))
 
 
 def user_named(username: str) -> User:

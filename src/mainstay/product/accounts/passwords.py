@@ -9,13 +9,11 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Hashable
 from functools import lru_cache
-from typing import cast
 
 import argon2
 
-from mainstay.foundation.clock import Clock
+from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.product.accounts.secrets import PREFIXES
 from mainstay.product.accounts.settings import AccountsSettings
@@ -105,9 +103,9 @@ class Passwords:
 
 
 @lru_cache(maxsize=8)
-def passwords_of(settings: AccountsSettings, clock: Hashable) -> Passwords:
-    """The one checker of this process for these settings and this clock."""
-    return Passwords(settings, cast("Clock", clock))
+def passwords_of(settings: AccountsSettings) -> Passwords:
+    """The one checker of this process for these settings."""
+    return Passwords(settings, SYSTEM)
 
 
 @lru_cache(maxsize=8)

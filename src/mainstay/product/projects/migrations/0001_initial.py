@@ -6,131 +6,381 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Namespace',
+            name="Namespace",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('user', 'User'), ('group', 'Group')], max_length=8)),
-                ('name', models.CharField(max_length=255)),
-                ('path', models.CharField(max_length=255)),
-                ('full_path', models.CharField(max_length=1024)),
-                ('full_path_lower', models.CharField(max_length=1024, unique=True)),
-                ('visibility', models.SmallIntegerField(choices=[(0, 'private'), (10, 'internal'), (20, 'public')], default=mainstay.access.roles.Visibility['PRIVATE'])),
-                ('description', models.TextField(blank=True, default='')),
-                ('created_at_ms', models.BigIntegerField()),
-                ('owner', models.OneToOneField(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='namespace', to='accounts.user')),
-                ('parent', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='children', to='projects.namespace')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("kind", models.CharField(choices=[("user", "User"), ("group", "Group")], max_length=8)),
+                ("name", models.CharField(max_length=255)),
+                ("path", models.CharField(max_length=255)),
+                ("full_path", models.CharField(max_length=1024)),
+                ("full_path_lower", models.CharField(max_length=1024, unique=True)),
+                (
+                    "visibility",
+                    models.SmallIntegerField(
+                        choices=[(0, "private"), (10, "internal"), (20, "public")],
+                        default=mainstay.access.roles.Visibility["PRIVATE"],
+                    ),
+                ),
+                ("description", models.TextField(blank=True, default="")),
+                ("created_at_ms", models.BigIntegerField()),
+                (
+                    "owner",
+                    models.OneToOneField(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="namespace",
+                        to="accounts.user",
+                    ),
+                ),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="children",
+                        to="projects.namespace",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Project',
+            name="Project",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255)),
-                ('path', models.CharField(max_length=255)),
-                ('full_path', models.CharField(max_length=1024)),
-                ('full_path_lower', models.CharField(max_length=1024, unique=True)),
-                ('repository_id', models.BigIntegerField(unique=True)),
-                ('visibility', models.SmallIntegerField(choices=[(0, 'private'), (10, 'internal'), (20, 'public')], default=mainstay.access.roles.Visibility['PRIVATE'])),
-                ('description', models.TextField(blank=True, default='')),
-                ('archived', models.BooleanField(default=False)),
-                ('topics', models.TextField(default='[]')),
-                ('merge_method', models.CharField(default='merge', max_length=16)),
-                ('squash_option', models.CharField(default='default_off', max_length=16)),
-                ('only_allow_merge_if_pipeline_succeeds', models.BooleanField(default=False)),
-                ('remove_source_branch_after_merge', models.BooleanField(default=True)),
-                ('lfs_enabled', models.BooleanField(default=True)),
-                ('shared_runners_enabled', models.BooleanField(default=True)),
-                ('ci_config_path', models.CharField(blank=True, default='', max_length=255)),
-                ('features', models.TextField(default='{}')),
-                ('created_at_ms', models.BigIntegerField()),
-                ('last_activity_at_ms', models.BigIntegerField()),
-                ('creator', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='accounts.user')),
-                ('forked_from', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='forks', to='projects.project')),
-                ('namespace', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='projects', to='projects.namespace')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=255)),
+                ("path", models.CharField(max_length=255)),
+                ("full_path", models.CharField(max_length=1024)),
+                ("full_path_lower", models.CharField(max_length=1024, unique=True)),
+                ("repository_id", models.BigIntegerField(unique=True)),
+                (
+                    "visibility",
+                    models.SmallIntegerField(
+                        choices=[(0, "private"), (10, "internal"), (20, "public")],
+                        default=mainstay.access.roles.Visibility["PRIVATE"],
+                    ),
+                ),
+                ("description", models.TextField(blank=True, default="")),
+                ("archived", models.BooleanField(default=False)),
+                ("topics", models.TextField(default="[]")),
+                ("merge_method", models.CharField(default="merge", max_length=16)),
+                ("squash_option", models.CharField(default="default_off", max_length=16)),
+                ("only_allow_merge_if_pipeline_succeeds", models.BooleanField(default=False)),
+                ("remove_source_branch_after_merge", models.BooleanField(default=True)),
+                ("lfs_enabled", models.BooleanField(default=True)),
+                ("shared_runners_enabled", models.BooleanField(default=True)),
+                ("ci_config_path", models.CharField(blank=True, default="", max_length=255)),
+                ("features", models.TextField(default="{}")),
+                ("created_at_ms", models.BigIntegerField()),
+                ("last_activity_at_ms", models.BigIntegerField()),
+                (
+                    "creator",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to="accounts.user",
+                    ),
+                ),
+                (
+                    "forked_from",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="forks",
+                        to="projects.project",
+                    ),
+                ),
+                (
+                    "namespace",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="projects",
+                        to="projects.namespace",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='PathClaim',
+            name="PathClaim",
             fields=[
-                ('full_path_lower', models.CharField(max_length=1024, primary_key=True, serialize=False)),
-                ('namespace', models.OneToOneField(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='claim', to='projects.namespace')),
-                ('project', models.OneToOneField(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='claim', to='projects.project')),
+                ("full_path_lower", models.CharField(max_length=1024, primary_key=True, serialize=False)),
+                (
+                    "namespace",
+                    models.OneToOneField(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="claim",
+                        to="projects.namespace",
+                    ),
+                ),
+                (
+                    "project",
+                    models.OneToOneField(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="claim",
+                        to="projects.project",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Member',
+            name="Member",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('access_level', models.SmallIntegerField(choices=[(0, 'none'), (10, 'guest'), (20, 'reporter'), (30, 'developer'), (40, 'maintainer'), (50, 'owner')])),
-                ('expires_at_ms', models.BigIntegerField(null=True)),
-                ('created_at_ms', models.BigIntegerField()),
-                ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='accounts.user')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='accounts.user')),
-                ('namespace', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='members', to='projects.namespace')),
-                ('project', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='members', to='projects.project')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "access_level",
+                    models.SmallIntegerField(
+                        choices=[
+                            (0, "none"),
+                            (10, "guest"),
+                            (20, "reporter"),
+                            (30, "developer"),
+                            (40, "maintainer"),
+                            (50, "owner"),
+                        ]
+                    ),
+                ),
+                ("expires_at_ms", models.BigIntegerField(null=True)),
+                ("created_at_ms", models.BigIntegerField()),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to="accounts.user",
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="memberships",
+                        to="accounts.user",
+                    ),
+                ),
+                (
+                    "namespace",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="members",
+                        to="projects.namespace",
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="members",
+                        to="projects.project",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('namespace', 'user'), name='member_once_per_group'), models.UniqueConstraint(fields=('project', 'user'), name='member_once_per_project'), models.CheckConstraint(condition=models.Q(('namespace__isnull', True), ('project__isnull', True), _connector='XOR'), name='member_of_one_thing')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("namespace", "user"), name="member_once_per_group"),
+                    models.UniqueConstraint(fields=("project", "user"), name="member_once_per_project"),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("namespace__isnull", True), ("project__isnull", True), _connector="XOR"
+                        ),
+                        name="member_of_one_thing",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='DeployTokenGrant',
+            name="DeployTokenGrant",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('token', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='grant', to='accounts.deploytoken')),
-                ('namespace', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='deploy_tokens', to='projects.namespace')),
-                ('project', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='deploy_tokens', to='projects.project')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "token",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="grant",
+                        to="accounts.deploytoken",
+                    ),
+                ),
+                (
+                    "namespace",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deploy_tokens",
+                        to="projects.namespace",
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deploy_tokens",
+                        to="projects.project",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('namespace__isnull', True), ('project__isnull', True), _connector='XOR'), name='deploy_token_of_one_thing')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("namespace__isnull", True), ("project__isnull", True), _connector="XOR"
+                        ),
+                        name="deploy_token_of_one_thing",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='DeployKeyProject',
+            name="DeployKeyProject",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('can_push', models.BooleanField(default=False)),
-                ('created_at_ms', models.BigIntegerField()),
-                ('key', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='grants', to='accounts.sshkey')),
-                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='deploy_keys', to='projects.project')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("can_push", models.BooleanField(default=False)),
+                ("created_at_ms", models.BigIntegerField()),
+                (
+                    "key",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="grants",
+                        to="accounts.sshkey",
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deploy_keys",
+                        to="projects.project",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('key', 'project'), name='deploy_key_once')],
+                "constraints": [models.UniqueConstraint(fields=("key", "project"), name="deploy_key_once")],
             },
         ),
         migrations.CreateModel(
-            name='ProtectedBranch',
+            name="ProtectedBranch",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('pattern', models.CharField(max_length=255)),
-                ('push_role', models.SmallIntegerField(choices=[(0, 'none'), (10, 'guest'), (20, 'reporter'), (30, 'developer'), (40, 'maintainer'), (50, 'owner')], default=mainstay.access.roles.Role['MAINTAINER'])),
-                ('merge_role', models.SmallIntegerField(choices=[(0, 'none'), (10, 'guest'), (20, 'reporter'), (30, 'developer'), (40, 'maintainer'), (50, 'owner')], default=mainstay.access.roles.Role['MAINTAINER'])),
-                ('allow_force', models.BooleanField(default=False)),
-                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='projects.project')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("pattern", models.CharField(max_length=255)),
+                (
+                    "push_role",
+                    models.SmallIntegerField(
+                        choices=[
+                            (0, "none"),
+                            (10, "guest"),
+                            (20, "reporter"),
+                            (30, "developer"),
+                            (40, "maintainer"),
+                            (50, "owner"),
+                        ],
+                        default=mainstay.access.roles.Role["MAINTAINER"],
+                    ),
+                ),
+                (
+                    "merge_role",
+                    models.SmallIntegerField(
+                        choices=[
+                            (0, "none"),
+                            (10, "guest"),
+                            (20, "reporter"),
+                            (30, "developer"),
+                            (40, "maintainer"),
+                            (50, "owner"),
+                        ],
+                        default=mainstay.access.roles.Role["MAINTAINER"],
+                    ),
+                ),
+                ("allow_force", models.BooleanField(default=False)),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="projects.project"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('project', 'pattern'), name='protected_branch_once')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("project", "pattern"), name="protected_branch_once")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ProtectedTag',
+            name="ProtectedTag",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('pattern', models.CharField(max_length=255)),
-                ('push_role', models.SmallIntegerField(choices=[(0, 'none'), (10, 'guest'), (20, 'reporter'), (30, 'developer'), (40, 'maintainer'), (50, 'owner')], default=mainstay.access.roles.Role['MAINTAINER'])),
-                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='projects.project')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("pattern", models.CharField(max_length=255)),
+                (
+                    "push_role",
+                    models.SmallIntegerField(
+                        choices=[
+                            (0, "none"),
+                            (10, "guest"),
+                            (20, "reporter"),
+                            (30, "developer"),
+                            (40, "maintainer"),
+                            (50, "owner"),
+                        ],
+                        default=mainstay.access.roles.Role["MAINTAINER"],
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="projects.project"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('project', 'pattern'), name='protected_tag_once')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("project", "pattern"), name="protected_tag_once")
+                ],
             },
         ),
     ]
