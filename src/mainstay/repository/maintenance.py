@@ -17,10 +17,11 @@ import structlog
 
 from mainstay.cache.copies import Copies, Copy
 from mainstay.foundation.ids import new_ulid
-from mainstay.git.native.place import GitPlace, Limits
+from mainstay.git.native.place import Limits
 from mainstay.git.native.run import run
 from mainstay.git.objectnames import Oid
 from mainstay.git.packs import PackIndex
+from mainstay.repository.scratch import repository_of
 from mainstay.storage.ledger import Ledger, Pack, PackKind, PacksMoved, Ref, Repository
 from mainstay.storage.swap import swap
 from mainstay.storage.upload import PackFiles, Uploads, new_pack_key
@@ -128,7 +129,7 @@ class Maintenance:
 
     def _rebase(self, repository: Repository, copy: Copy, refs: Sequence[Ref], scratch: Path) -> str:
         """A base pack of everything. The refs are older than the copy, so all of them have their objects."""
-        place = _repository_of(copy, refs, scratch / "repository")
+        place = repository_of(copy, refs, scratch / "repository")
         arguments = [
             "pack-objects", "--all", "--keep-unreachable", "--delta-base-offset", "--quiet", "--non-empty",
             "--write-bitmap-index",
@@ -169,21 +170,6 @@ _PACKING = {
     "commitGraph.generationVersion": "1",  # libgit2 silently ignores a graph of version 2
     "core.bigFileThreshold": "32m",
 }
-
-
-def _repository_of(copy: Copy, refs: Sequence[Ref], directory: Path) -> GitPlace:
-    """A throw-away repository with every ref, hidden ones too, over the objects of the copy."""
-    (directory / "refs").mkdir(parents=True)
-    (directory / "objects" / "info").mkdir(parents=True)
-    (directory / "objects" / "pack").mkdir()
-    for entry in (copy.objects / "pack").iterdir():
-        if entry.suffix in {".pack", ".idx", ".rev"}:
-            (directory / "objects" / "pack" / entry.name).hardlink_to(entry)
-    (directory / "HEAD").write_text("ref: refs/heads/main\n")
-    (directory / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n")
-    lines = [b"# pack-refs with: sorted \n", *(ref.oid.encode() + b" " + ref.name + b"\n" for ref in refs)]
-    (directory / "packed-refs").write_bytes(b"".join(lines))
-    return GitPlace(git_dir=directory)
 
 
 def _finished(repository: Repository, scratch: Path, *, kind: PackKind, sealed_bytes: int) -> PackFiles:
