@@ -18,7 +18,7 @@ def _database() -> dict[str, Any]:
             "HOST": parts.hostname or "",
             "PORT": str(parts.port or ""),
         }
-    path = url.removeprefix("sqlite://") if url else str(data_directory() / "mainstay.db")
+    path = unquote(url.removeprefix("sqlite://")) if url else str(data_directory() / "mainstay.db")
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": path,
@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "mainstay.jobs",
     "mainstay.product.accounts",
     "mainstay.product.projects",
+    "mainstay.ops.instance",
     "rest_framework",
 ]
 MIDDLEWARE: list[str] = []

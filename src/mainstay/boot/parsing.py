@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import Secret
+from mainstay.storage.objects.location import parse_location
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 _PORT_MAX = 65535
-_CLOUD_STORES = ("s3", "s3a", "gs", "az", "azure", "abfs", "memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,10 @@ def database_url(text: str) -> str:
 
 
 def object_store(text: str) -> str:
-    scheme = urlsplit(text).scheme
-    if not scheme:
-        return f"file://{Path(text).absolute()}"
-    if scheme == "file":
-        if not text.startswith("file:///"):
-            raise Invalid(f"{text!r}: write file:///ABSOLUTE/PATH (three slashes)")
-        return text
-    if scheme in _CLOUD_STORES:
-        return text
-    raise Invalid(f"an object store is a directory, s3://BUCKET/PREFIX, gs://… or az://…, not {scheme!r}")
+    if "://" not in text and text:
+        return f"file://{quote(str(Path(text).absolute()))}"
+    parse_location(text)
+    return text
 
 
 def redis_url(text: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mainstay.boot import parsing
 from mainstay.boot.parsing import Address, Networks
@@ -74,8 +75,8 @@ class _Option:
 _OPTIONS: Mapping[str, _Option] = {
     "http": _Option(parsing.address, "127.0.0.1:8080"),
     "ssh": _Option(parsing.address, "127.0.0.1:2222"),
-    "database_url": _Option(parsing.database_url, lambda data: f"sqlite://{data}/mainstay.db"),
-    "object_store": _Option(parsing.object_store, lambda data: f"file://{data}/objects"),
+    "database_url": _Option(parsing.database_url, lambda data: f"sqlite://{quote(str(data))}/mainstay.db"),
+    "object_store": _Option(parsing.object_store, lambda data: str(data / "objects")),
     "redis_url": _Option(parsing.redis_url),
     "external_url": _Option(parsing.external_url),
     "trusted_proxies": _Option(parsing.networks),

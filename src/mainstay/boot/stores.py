@@ -1,8 +1,4 @@
-"""Open what a node stands on: database, ledger, object store; and refuse a pair that does not belong together.
-
-A database and an object store carry the same instance id. Mixing the database of one instance with the
-objects of another would let the sweeper delete packs that the other database still names.
-"""
+"""Open what a node stands on: database, ledger, object store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +6,12 @@ from dataclasses import dataclass
 
 from mainstay.boot.settings import NodeSettings, as_text
 from mainstay.foundation.settings import export_to_children
-from mainstay.storage.database import Database, open_database
+from mainstay.storage.database import Database
+from mainstay.storage.database.opening import open_database
 from mainstay.storage.ledger import Ledger
 from mainstay.storage.ledger.sql import SqlLedger
-from mainstay.storage.objects import ObjectStore, open_object_store
+from mainstay.storage.objects import ObjectStore
+from mainstay.storage.objects.opening import open_object_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,7 @@
 A command is a module here that exposes `command`. Modules are imported only when their command is asked
 for, so that `mainstay --help` and shell completion stay quick.
 
-Exit codes: 0 done · 1 a bug, or a check that found something · 2 the request is wrong · 3 not allowed ·
-4 no such thing · 5 the state moved · 6 something is away, retry later · 70 a bug, with its trace in the log.
+Exit codes are in `boot.exits`; 1 is for a check that found something.
 """
 
 import importlib
@@ -14,7 +13,8 @@ from collections.abc import Mapping, Sequence
 import click
 
 from mainstay import __version__
-from mainstay.foundation.errors import Conflict, Invalid, MainstayError, NotAllowed, NotFound, Unavailable
+from mainstay.boot.exits import EXIT_BUG, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, exit_code_of
+from mainstay.foundation.errors import MainstayError
 
 COMMANDS: Mapping[str, str] = {
     "check": "Look whether this node is set up well.",
@@ -32,15 +32,6 @@ COMMANDS: Mapping[str, str] = {
     "user": "List and manage users.",
 }
 """Name and short help; `a-b` lives in the module `a_b`."""
-
-EXIT_CODES: Mapping[type[MainstayError], int] = {
-    Invalid: 2,
-    NotAllowed: 3,
-    NotFound: 4,
-    Conflict: 5,
-    Unavailable: 6,
-}
-EXIT_BUG = 70
 
 
 class _Commands(click.Group):
@@ -65,11 +56,6 @@ def group() -> None:
     """Mainstay, a self-hosted Git platform that stays up."""
 
 
-def exit_code_of(error: MainstayError) -> int:
-    """The code of the error's family."""
-    return next((code for family, code in EXIT_CODES.items() if isinstance(error, family)), 1)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. The only place that turns an error into a sentence and a code."""
     sys.exit(_run(arguments))
@@ -78,15 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         result = group.main(arguments, prog_name="mainstay", standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return _say("interrupted", 130)
+        return _say("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        return 141  # as if SIGPIPE had ended us: whoever read our output has gone
+        return EXIT_PIPE_CLOSED
     except MainstayError as error:
         return _say(str(error), exit_code_of(error))
     except Exception as bug:  # noqa: BLE001 - the outermost door; a bug is logged once, here, with its trace

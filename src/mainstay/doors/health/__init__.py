@@ -1,0 +1,1 @@
+"""The door for machines that watch: health, readiness, liveness, metrics, status."""

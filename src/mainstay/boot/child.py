@@ -1,0 +1,77 @@
+"""How every process of a node begins.
+
+It dies with its parent, takes its settings from the environment, logs under its name, arms failpoints,
+opens the stores and sets up Django with the instance's secret key. Then it says that it is ready.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mainstay.boot import setup_django
+from mainstay.boot.exits import EXIT_BUG, exit_code_of
+from mainstay.boot.settings import NodeSettings, load_for_child
+from mainstay.boot.stores import Stores, opened_stores
+from mainstay.foundation import failpoints, logs
+from mainstay.foundation.errors import MainstayError
+from mainstay.foundation.settings import export_to_children, from_environment
+from mainstay.ops import settings_store
+
+_PR_SET_PDEATHSIG = 1
+
+log = logs.get_logger()
+
+
+def begin(process: str) -> NodeSettings:
+    """The part before the stores: settings, logs, failpoints, and the tie to the parent."""
+    die_with_parent()
+    settings = load_for_child()
+    logs.configure(process=process, log_format=settings.log_format, level=settings.log_level)
+    failpoints.arm(from_environment("FAILPOINTS") or "")
+    return settings
+
+
+@contextmanager
+def begun(process: str) -> Iterator[Stores]:
+    """A whole beginning. A known error ends the process with its sentence; a bug is logged once, here."""
+    try:
+        with opened_stores(begin(process)) as stores:
+            export_to_children("SECRET_KEY", settings_store.secret_key(stores.database))
+            setup_django()
+            yield stores
+    except MainstayError as error:
+        log.error("boot.process_failed", error=str(error))
+        sys.exit(exit_code_of(error))
+    except Exception:
+        log.exception("boot.process_crashed")
+        sys.exit(EXIT_BUG)
+
+
+def die_with_parent() -> None:
+    """When the parent is killed, be killed too: nobody would be there to restart or to stop us.
+
+    The kernel does it on Linux. A parent that died before the call is noticed by its changed id.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    expected = from_environment("PARENT_PID")
+    if expected and os.getppid() != int(expected):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def say_ready() -> None:
+    """Tell the supervisor that this process does its work now. Alone (no supervisor), it tells nobody."""
+    descriptor = from_environment("READY_FD")
+    if descriptor:
+        os.write(int(descriptor), b"1")
+        os.close(int(descriptor))
+
+
+def inherited_socket(name: str) -> int:
+    """The descriptor of a listening socket that the supervisor opened, such as `HTTP_FD`."""
+    descriptor = from_environment(name)
+    assert descriptor is not None, f"{name} is not set: start this process by `mainstay serve`"
+    return int(descriptor)

@@ -1,0 +1,138 @@
+"""The first thing every HTTP request meets: who is calling, under which id, and which door answers.
+
+A peer is believed about others (`X-Forwarded-For`, `X-Forwarded-Proto`, `X-Request-Id`) only when it is a
+trusted proxy; otherwise these headers are thrown away. Behind the entrance the truth is in one place each:
+the address in `scope["client"]`, the scheme in `scope["scheme"]`, the id in the `x-request-id` header.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mainstay.boot.forwarded import client_address, is_request_id, is_trusted, scheme_of
+from mainstay.boot.parsing import Networks
+from mainstay.foundation.ids import new_ulid
+from mainstay.foundation.logs import bound, get_logger
+from mainstay.foundation.metrics import counter, histogram
+
+log = get_logger()
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+REQUESTS = counter("http_requests_total", "HTTP requests by door and status class.", ["door", "status"])
+SECONDS = histogram("http_request_seconds", "From the head of a request to the end of its answer.", ["door"])
+RECEIVED = counter("http_received_bytes_total", "Bytes of request bodies.", ["door"])
+SENT = counter("http_sent_bytes_total", "Bytes of answer bodies.", ["door"])
+
+_FORWARDING = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-request-id", b"forwarded"}
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A name for the metrics, a question about the request, and who answers."""
+
+    name: str
+    claims: Callable[[Scope], bool]
+    app: App
+
+
+class Entrance:
+    """The ASGI application of the data plane."""
+
+    def __init__(
+        self, doors: Sequence[Door], *, trusted_proxies: Networks, is_draining: Callable[[], bool]
+    ) -> None:
+        self._doors = doors
+        self._trusted = trusted_proxies
+        self._is_draining = is_draining
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http", "lifespan and websockets are off"
+        request_id = self._identify(scope)
+        door = next(door for door in self._doors if door.claims(scope))
+        visit = _Visit(door.name, request_id, receive, send, self._is_draining())
+        with bound(request_id=request_id):
+            try:
+                await door.app(scope, visit.receive, visit.send)
+            except Exception:
+                log.exception("boot.request_crashed", door=door.name, method=scope["method"])
+                await visit.apologize()
+            finally:
+                visit.count()
+
+    def _identify(self, scope: Scope) -> str:
+        """Rewrite the scope as the module promises, and return the request id."""
+        headers: Headers = scope["headers"]
+        peer = scope["client"][0] if scope["client"] else ""
+        trusted = is_trusted(peer, self._trusted)
+        claimed = dict(headers) if trusted else {}
+        forwarded = [value for name, value in headers if name == b"x-forwarded-for"] if trusted else []
+        scope["client"] = (client_address(peer, forwarded, self._trusted), 0)
+        scope["scheme"] = scheme_of(claimed.get(b"x-forwarded-proto", b""), scope["scheme"])
+        given = claimed.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if is_request_id(given) else new_ulid()
+        kept = [(name, value) for name, value in headers if name not in _FORWARDING]
+        scope["headers"] = [*kept, (b"x-request-id", request_id.encode())]
+        return request_id
+
+
+class _Visit:
+    """One request on its way: counts it, and puts our headers on its answer."""
+
+    def __init__(self, door: str, request_id: str, receive: Receive, send: Send, last: bool) -> None:
+        self._door = door
+        self._request_id = request_id
+        self._receive = receive
+        self._send = send
+        self._last = last
+        self._status = 0
+        self._received_bytes = 0
+        self._sent_bytes = 0
+        self._started_s = time.monotonic()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._received_bytes += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            message["headers"] = self._with_ours(list(message.get("headers", [])))
+        else:
+            self._sent_bytes += len(message.get("body", b""))
+        await self._send(message)
+
+    def _with_ours(self, headers: Headers) -> Headers:
+        if not any(name.lower() == b"x-request-id" for name, _ in headers):
+            headers.append((b"x-request-id", self._request_id.encode()))
+        if self._last:  # the client should look for another node, or for this one after its restart
+            headers = [(name, value) for name, value in headers if name.lower() != b"connection"]
+            headers.append((b"connection", b"close"))
+        return headers
+
+    async def apologize(self) -> None:
+        """A bug before the first byte becomes a 500; after it, the server cuts the connection."""
+        if self._status:
+            raise AnswerCut
+        body = b"Something went wrong here. It is in the log under the request id.\n"
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    def count(self) -> None:
+        REQUESTS.labels(self._door, f"{self._status // 100}xx" if self._status else "none").inc()
+        SECONDS.labels(self._door).observe(time.monotonic() - self._started_s)
+        RECEIVED.labels(self._door).inc(self._received_bytes)
+        SENT.labels(self._door).inc(self._sent_bytes)
+
+
+class AnswerCut(Exception):
+    """An answer broke off in the middle; the server closes the connection, so nobody takes it for whole."""

@@ -1,0 +1,91 @@
+"""uvicorn's HTTP protocol with two limits that it leaves to others: the size of a head and the time for it.
+
+Without them one client can fill the memory with an endless header, or hold connections open by sending a
+byte a minute. Bodies have their limits in the doors.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+SILENT_BYTES_MAX = 64 * 1024
+HEAD_SECONDS_MAX = 30.0
+
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-type: text/plain\r\ncontent-length: 28\r\nconnection: close\r\n\r\n"
+    b"the request head is too big\n"
+)
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Counted are the bytes since the last that meant something (a whole head, a piece of body, a whole
+    message). That bounds heads, and what chunked bodies may hide: endless chunk extensions and trailers.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._silent_bytes = 0
+        self._in_head = True
+        self._deadline: asyncio.TimerHandle | None = None
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._silent_bytes += len(data)
+        if self._in_head and self._deadline is None:
+            self._expect_head()
+        super().data_received(data)
+        if self._silent_bytes > SILENT_BYTES_MAX and not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        self._in_head = False
+        self._silent_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._silent_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._silent_bytes = 0
+        super().on_message_complete()
+
+    def _expect_head(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        """Too slow: the client gets no answer, because it would not read it either."""
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+def server_options() -> dict[str, Any]:
+    """What uvicorn is to do and not to do, beside the sockets and the application."""
+    return {
+        "http": BoundedHttpProtocol,
+        "loop": "uvloop",
+        "ws": "none",
+        "lifespan": "off",
+        "log_config": None,
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_keep_alive": 75,  # longer than the usual 60 s of balancers, so that they close first
+    }

@@ -1,0 +1,77 @@
+"""Where things are in the data directory."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mainstay.foundation.errors import Unavailable
+
+
+class DataDirectoryUnusable(Unavailable):
+    """The data directory cannot be made or written to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths only; nothing is touched by asking."""
+
+    data: Path
+
+    @property
+    def run(self) -> Path:
+        """Sockets, pid files and state of the running node; worthless when it is not running."""
+        return self.data / "run"
+
+    @property
+    def quarantine(self) -> Path:
+        """Half pushes; wiped at every start."""
+        return self.data / "quarantine"
+
+    @property
+    def cache(self) -> Path:
+        """May be deleted at any time."""
+        return self.data / "cache"
+
+    @property
+    def web_socket(self) -> Path:
+        return self.run / "web.sock"
+
+    @property
+    def metrics(self) -> Path:
+        return self.run / "metrics"
+
+    @property
+    def state(self) -> Path:
+        """What the supervisor last wrote about the node."""
+        return self.run / "state.json"
+
+    @property
+    def pid(self) -> Path:
+        return self.run / "serve.pid"
+
+    @property
+    def initial_root_password(self) -> Path:
+        return self.data / "initial_root_password"
+
+
+def make_directories(layout: Layout) -> None:
+    """Make what is missing, for this user only. Raises `DataDirectoryUnusable`."""
+    try:
+        for directory in (layout.data, layout.run):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataDirectoryUnusable(
+            f"cannot use {layout.data} as data directory: {error.strerror}"
+        ) from error
+
+
+def wipe_leftovers(layout: Layout) -> None:
+    """Remove what an earlier run left and nobody needs: half pushes, and the numbers of dead processes.
+
+    Call it only under the lock of the data directory.
+    """
+    for directory in (layout.quarantine, layout.metrics):
+        if directory.exists():
+            shutil.rmtree(directory)
+        directory.mkdir(mode=0o700)
+    layout.web_socket.unlink(missing_ok=True)

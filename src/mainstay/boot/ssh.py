@@ -1,0 +1,46 @@
+"""The SSH process: asyncssh on the socket that the supervisor opened."""
+
+import asyncio
+import signal
+import socket
+
+import uvloop
+
+from mainstay.boot import child, compose
+from mainstay.boot.stores import Stores
+from mainstay.doors.ssh.host_keys import host_keys_from
+from mainstay.doors.ssh.server import serve
+from mainstay.doors.ssh.settings import SshSettings
+from mainstay.foundation.clock import SYSTEM
+from mainstay.ops.settings_store import InstanceSettings
+
+
+def main() -> None:
+    with child.begun("ssh") as stores:
+        listener = socket.socket(fileno=child.inherited_socket("SSH_FD"))
+        listener.setblocking(False)
+        uvloop.run(_serve(stores, listener))
+
+
+async def _serve(stores: Stores, listener: socket.socket) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    keys = await asyncio.to_thread(host_keys_from, InstanceSettings(stores.database))
+    service = compose.git_service(stores)
+    server = await serve(
+        listener=listener,
+        service=service,
+        gate=compose.git_gate(stores),
+        host_keys=keys,
+        settings=SshSettings(),
+        clock=SYSTEM,
+        clone_url=lambda path: compose.ssh_clone_url(stores.settings, path),
+    )
+    child.say_ready()
+    await stop.wait()
+    await server.stop(drain_s=stores.settings.drain_seconds)
+    service.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What the supervisor knows about the node, for the processes and commands beside it.
+
+One small file, replaced whole. It is worthless when the supervisor is not running; `pid_lock` tells that.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Phase = Literal["starting", "ready", "draining"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessState:
+    pid: int
+    restarts: int = 0
+    ready: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    phase: Phase
+    http: str
+    ssh: str
+    """The real addresses, when a port of 0 left the choice to the kernel."""
+    processes: Mapping[str, ProcessState] = field(default_factory=dict)
+    """By name; `serve` is the supervisor."""
+
+
+def write_state(file: Path, state: NodeState) -> None:
+    fresh = file.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(state)))
+    fresh.replace(file)
+
+
+def read_state(file: Path) -> NodeState | None:
+    """None when there is no such file. A broken one is our bug, and raises."""
+    try:
+        facts = json.loads(file.read_text())
+    except FileNotFoundError:
+        return None
+    processes = {name: ProcessState(**each) for name, each in facts.pop("processes").items()}
+    return NodeState(**facts, processes=processes)

@@ -1,0 +1,275 @@
+"""`mainstay serve`: the parent of a node's processes.
+
+Start: lock the data directory, open the public sockets, prepare the truth, start the processes, and when
+all are ready say what to type next. Run: restart what ends (`fate` decides). Stop, on SIGTERM or Ctrl-C:
+
+1. readiness turns 503; the data plane and SSH stop accepting and finish what is under way;
+2. the web process and the worker stop, because requests passed on by the data plane needed them;
+3. whatever is left after its time is killed. A second Ctrl-C does that at once.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+
+from mainstay.boot import fate
+from mainstay.boot.layout import Layout, make_directories, wipe_leftovers
+from mainstay.boot.listening import address_of, listen
+from mainstay.boot.locks import pid_lock
+from mainstay.boot.process import Program, Running
+from mainstay.boot.settings import NodeSettings, as_text, remember
+from mainstay.boot.state import NodeState, Phase, ProcessState, write_state
+from mainstay.foundation import failpoints
+from mainstay.foundation.clock import SYSTEM, Clock
+from mainstay.foundation.errors import Unavailable
+from mainstay.foundation.logs import get_logger
+from mainstay.foundation.settings import child_environment, from_environment
+
+log = get_logger()
+
+_TICK_S = 1.0
+_WEB_STOP_S = 10.0
+_SLACK_S = 5.0
+"""The processes keep to `drain_seconds` themselves; this much later they are not believed any more."""
+
+Announce = Callable[[NodeSettings], None]
+
+
+class NodeFailed(Unavailable):
+    """A process cannot start, so there is no node."""
+
+
+def serve(settings: NodeSettings, *, announce: Announce, clock: Clock = SYSTEM) -> None:
+    """Run a node until it is told to stop. Raises a known error when it cannot start."""
+    failpoints.arm(from_environment("FAILPOINTS") or "")  # a typing error is said here, not by four children
+    failpoints.arm("")
+    layout = Layout(settings.data)
+    make_directories(layout)
+    with pid_lock(layout.pid):
+        wipe_leftovers(layout)
+        http = listen(settings.http, option="--http")
+        ssh = listen(settings.ssh, option="--ssh")
+        actual = replace(settings, http=address_of(http), ssh=address_of(ssh))
+        remember(actual)
+        Supervisor(actual, layout, http=http, ssh=ssh, announce=announce, clock=clock).run()
+
+
+class Supervisor:
+    """One run of a node."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        layout: Layout,
+        *,
+        http: socket.socket,
+        ssh: socket.socket,
+        announce: Announce,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._layout = layout
+        self._sockets = [http, ssh]
+        self._announce = announce
+        self._clock = clock
+        self._environment = child_environment(
+            {"DATA": str(settings.data), **{name.upper(): text for name, text in as_text(settings).items()}},
+            metrics_in=layout.metrics,
+        )
+        self._programs = programs(http_fd=http.fileno(), ssh_fd=ssh.fileno())
+        self._running: dict[str, Running] = {}
+        self._failures: dict[str, int] = {}
+        self._restarts: dict[str, int] = {}
+        self._due_s: dict[str, float] = {}
+        self._phase: Phase = "starting"
+        self._was_ready = False
+        self._stops_asked = 0
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        with _signals(self._ask_to_stop, self._selector):
+            try:
+                self._prepare()
+                for program in self._programs if not self._stops_asked else ():
+                    self._start(program)
+                while not self._stops_asked:
+                    self._turn()
+                self._drain()
+            finally:
+                self._kill_the_rest()
+
+    def _prepare(self) -> None:
+        """Run `boot.prepare`; it has said what is wrong, so its code is all that is left to pass on."""
+        environment = {**self._environment, "MAINSTAY_PARENT_PID": str(os.getpid())}
+        ended = subprocess.run([sys.executable, "-m", "mainstay.boot.prepare"], env=environment, check=False)
+        if ended.returncode != 0 and not self._stops_asked:
+            sys.exit(ended.returncode if ended.returncode > 0 else 1)
+
+    def _start(self, program: Program) -> None:
+        running = Running(program, self._environment, self._clock)
+        self._running[program.name] = running
+        self._selector.register(running.ready_fd, selectors.EVENT_READ, running)
+        log.info("boot.process_started", name=program.name, pid=running.pid)
+        self._write_state()
+
+    def _turn(self) -> None:
+        """One round: wait for news or a second, then look at everything."""
+        self._listen_for_news()
+        for running in list(self._running.values()):
+            if (code := running.exit_code()) is not None:
+                self._bury(running, code)
+        for program in self._programs:
+            if self._due_s.get(program.name, float("inf")) <= self._clock.monotonic_s():
+                del self._due_s[program.name]
+                self._start(program)
+        if not self._was_ready and self._all_ready():
+            self._become_ready()
+
+    def _listen_for_news(self) -> None:
+        for key, _ in self._selector.select(_TICK_S):
+            if isinstance(key.data, Running):
+                key.data.hear()
+                self._selector.unregister(key.fd)
+                self._write_state()
+            else:
+                os.read(key.fd, 4096)
+
+    def _bury(self, running: Running, code: int) -> None:
+        name = running.program.name
+        ended = fate.Ended(
+            process=name,
+            exit_code=code,
+            ran_s=running.ran_s,
+            was_ready=running.ready,
+            failures_before=self._failures.get(name, 0),
+        )
+        decision = fate.decide(ended, node_was_ready=self._was_ready, stopping=self._phase == "draining")
+        log.warning("boot.process_ended", name=name, code=code, because=decision.because)
+        self._forget(running)
+        if isinstance(decision, fate.StopNode):
+            raise NodeFailed(decision.because)
+        if isinstance(decision, fate.Restart):
+            self._failures[name] = decision.failures
+            self._restarts[name] = self._restarts.get(name, 0) + 1
+            self._due_s[name] = self._clock.monotonic_s() + decision.pause_s
+
+    def _forget(self, running: Running) -> None:
+        running.kill()  # what it started must not outlive it
+        del self._running[running.program.name]
+        if running.ready_fd in self._selector.get_map():
+            self._selector.unregister(running.ready_fd)
+        running.forget()
+        self._write_state()
+
+    def _all_ready(self) -> bool:
+        return len(self._running) == len(self._programs) and all(
+            each.ready for each in self._running.values()
+        )
+
+    def _become_ready(self) -> None:
+        self._was_ready = True
+        self._phase = "ready"
+        self._write_state()
+        log.info("boot.node_ready", http=str(self._settings.http), ssh=str(self._settings.ssh))
+        self._announce(self._settings)
+
+    def _drain(self) -> None:
+        self._phase = "draining"
+        self._write_state()
+        log.info("boot.drain_started", drain_seconds=self._settings.drain_seconds)
+        patience_s = self._settings.drain_notice_seconds + self._settings.drain_seconds + _SLACK_S
+        if self._settings.drain_notice_seconds == 0:
+            self._close_sockets()
+        self._stop(["data", "ssh"], within_s=patience_s)
+        self._close_sockets()
+        self._stop(["web", "worker"], within_s=_WEB_STOP_S)
+        log.info("boot.node_stopped", left=sorted(self._running))
+
+    def _close_sockets(self) -> None:
+        """As long as anybody holds them open, the kernel accepts connections that nobody will answer."""
+        for each in self._sockets:
+            each.close()
+
+    def _stop(self, names: Sequence[str], *, within_s: float) -> None:
+        for name in names:
+            if name in self._running:
+                self._running[name].ask_to_stop()
+        until_s = self._clock.monotonic_s() + within_s
+        while self._still(names) and self._stops_asked < 2 and self._clock.monotonic_s() < until_s:  # noqa: PLR2004 - twice means now
+            self._listen_for_news()
+            for name in self._still(names):
+                if (code := self._running[name].exit_code()) is not None:
+                    self._bury(self._running[name], code)
+
+    def _still(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if name in self._running]
+
+    def _kill_the_rest(self) -> None:
+        for running in self._running.values():
+            log.warning("boot.process_killed", name=running.program.name)
+            running.kill()
+        self._close_sockets()
+        self._selector.close()
+        self._layout.state.unlink(missing_ok=True)
+
+    def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stops_asked += 1
+
+    def _write_state(self) -> None:
+        processes = {
+            name: ProcessState(pid=each.pid, restarts=self._restarts.get(name, 0), ready=each.ready)
+            for name, each in self._running.items()
+        }
+        state = NodeState(
+            phase=self._phase,
+            http=str(self._settings.http),
+            ssh=str(self._settings.ssh),
+            processes={"serve": ProcessState(pid=os.getpid(), ready=True), **processes},
+        )
+        write_state(self._layout.state, state)
+
+
+def programs(*, http_fd: int, ssh_fd: int) -> Sequence[Program]:
+    """The processes of a node, in start order: what needs longest to start goes first."""
+    return [
+        _program("web"),
+        _program("data", module="data_plane", inherits={"HTTP_FD": http_fd}),
+        _program("ssh", inherits={"SSH_FD": ssh_fd}),
+        _program("worker"),
+    ]
+
+
+def _program(name: str, *, module: str = "", inherits: Mapping[str, int] | None = None) -> Program:
+    return Program(name=name, module=f"mainstay.boot.{module or name}", inherits=inherits or {})
+
+
+@contextmanager
+def _signals(
+    ask_to_stop: Callable[[int, FrameType | None], None], selector: selectors.BaseSelector
+) -> Iterator[None]:
+    """Turn signals into news for the selector: a stop wish, or the end of a child."""
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    selector.register(ours, selectors.EVENT_READ, None)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    handlers = {
+        number: signal.signal(number, ask_to_stop)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
+    handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        ours.close()
+        theirs.close()

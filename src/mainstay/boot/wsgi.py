@@ -1,0 +1,34 @@
+"""Django behind the data plane: give each request back its path, its client and its id.
+
+Granian listens on a Unix socket that only this user can open, so the `X-Mainstay-…` headers are believed.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mainstay.foundation.logs import bound
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+def with_truth_restored(application: Wsgi) -> Wsgi:
+    """Wrap Django's application."""
+
+    def restored(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ["PATH_INFO"] = environ.pop("HTTP_X_MAINSTAY_RAW_PATH", "/")
+        environ["QUERY_STRING"] = environ.pop("HTTP_X_MAINSTAY_RAW_QUERY", "")
+        environ["REMOTE_ADDR"] = environ.pop("HTTP_X_MAINSTAY_CLIENT_ADDRESS", "")
+        environ["wsgi.url_scheme"] = environ.pop("HTTP_X_MAINSTAY_SCHEME", "http")
+        with bound(request_id=environ.get("HTTP_X_REQUEST_ID", "")):
+            return application(environ, start_response)
+
+    return restored
+
+
+def load_application() -> Wsgi:
+    """Call after `setup_django`."""
+    from django.core.handlers.wsgi import WSGIHandler  # noqa: PLC0415 - needs `setup_django` first
+
+    return with_truth_restored(WSGIHandler())

@@ -1,0 +1,132 @@
+"""Decide who may ask and what the answer is. Pure: what was seen in, a status and a body out.
+
+Paths, bodies and statuses are those that operators' load balancers already know from GitLab
+(`/-/health`, `/-/readiness`, `/-/liveness`, `/health_check`) and GitHub Enterprise Server (`/status`).
+"""
+
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from typing import Any
+
+from mainstay.foundation.logs import Secret
+
+BRAND = "Mainstay"
+_LAG_S_MAX = 5.0
+_BEAT_S_MAX = 15.0
+_SKEW_MS_MAX = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP answer."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+
+
+NOT_FOUND = Answer(404)
+"""Empty, so that a stranger cannot tell it from a path that does not exist."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeView:
+    """What this node knows of itself without asking anybody."""
+
+    phase: str
+    """`starting`, `ready` or `draining`."""
+    loop_lag_s: float = 0.0
+    beat_age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at. `problem` is empty when it is well."""
+
+    name: str
+    problem: str = ""
+    latency_ms: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {"status": "failed" if self.problem else "ok"}
+        if self.problem:
+            shown["message"] = self.problem
+        if self.latency_ms is not None:
+            shown["latency_ms"] = round(self.latency_ms, 2)
+        return {**shown, **self.facts}
+
+
+def may_ask(
+    address: str,
+    given_token: str,
+    *,
+    allowlist: Sequence[IPv4Network | IPv6Network],
+    token: Secret,
+) -> bool:
+    """By address (an IPv4 one mapped into IPv6 counts as IPv4), or by the health token if there is one."""
+    if token.reveal() and hmac.compare_digest(token.reveal().encode(), given_token.encode()):
+        return True
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    mapped: IPv4Address | None = getattr(parsed, "ipv4_mapped", None)
+    return any((mapped or parsed) in network for network in allowlist)
+
+
+def health() -> Answer:
+    """The process answers. Nothing else is looked at."""
+    return Answer(200, f"{BRAND} OK".encode())
+
+
+def readiness(view: NodeView, checks: Sequence[Check] = ()) -> Answer:
+    """May this node take traffic? `checks` are the dependencies, and only given when all were asked for:
+
+    a database that is away must not make a balancer drop every node at once.
+    """
+    problem = "" if view.phase == "ready" else view.phase
+    everything = [Check(name="master_check", problem=problem), *checks]
+    failed = any(check.problem for check in everything)
+    body: dict[str, Any] = {"status": "failed" if failed else "ok"}
+    body.update({check.name: [check.as_json()] for check in everything})
+    return _json(503 if failed else 200, body)
+
+
+def liveness(view: NodeView) -> Answer:
+    """Does the event loop turn? A process for which this fails is best restarted."""
+    if view.beat_age_s > _BEAT_S_MAX:
+        return _json(503, {"status": "failed", "message": f"no turn for {view.beat_age_s:.1f} s"})
+    if view.loop_lag_s > _LAG_S_MAX:
+        return _json(503, {"status": "failed", "message": f"the event loop lags {view.loop_lag_s:.1f} s"})
+    return _json(200, {"status": "ok"})
+
+
+def comprehensive(checks: Sequence[Check], *, as_json: bool) -> Answer:
+    """`/health_check`: everything asked for is well, or the first thing that is not. Not for balancers."""
+    failed = next((check for check in checks if check.problem), None)
+    message = f"health_check failed: {failed.problem}" if failed else "success"
+    status = 500 if failed else 200
+    if as_json:
+        return _json(status, {"healthy": failed is None, "message": message})
+    return Answer(status, message.encode())
+
+
+def node_status(view: NodeView, *, role: str, maintenance: bool, lag_s: float) -> Answer:
+    """`/status`: 200 when people can be served here, 503 on a passive, draining or maintained node."""
+    serves = view.phase == "ready" and not maintenance and role in {"single", "active"}
+    return _json(200 if serves else 503, {"role": role, "maintenance": maintenance, "lag_s": lag_s})
+
+
+def skew_problem(skew_ms: int) -> str:
+    """Leases and expiry dates compare clocks of different machines; they may differ a little."""
+    if abs(skew_ms) <= _SKEW_MS_MAX:
+        return ""
+    return f"this clock and the database's differ by {abs(skew_ms) / 1000:.0f} s"
+
+
+def _json(status: int, body: Mapping[str, Any]) -> Answer:
+    return Answer(status, json.dumps(body).encode(), "application/json; charset=utf-8")

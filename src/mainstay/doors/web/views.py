@@ -1,0 +1,69 @@
+"""The web process's own pages: the front page, `go get`, and errors."""
+
+from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
+
+from django.http import HttpRequest, HttpResponse
+
+from mainstay import __version__
+from mainstay.doors.web.pages import error_answer, front_page, go_import_page
+from mainstay.foundation.settings import from_environment
+
+View = Callable[..., HttpResponse]
+
+_GO_SEGMENTS_MIN = 2
+_GO_SEGMENTS_MAX = 24
+_API_DOCS = "/api/v4/openapi.json"
+
+
+def front(request: HttpRequest) -> HttpResponse:
+    """`/`."""
+    host = _external_url(request)
+    ssh = _ssh_url(urlsplit(host).hostname or "localhost")
+    return HttpResponse(front_page(version=__version__, http_url=host, ssh_url=ssh, api_path=_API_DOCS))
+
+
+def anything_else(request: HttpRequest, path: str) -> HttpResponse:
+    """`go get` asks any path below a project; everybody else is told that there is nothing.
+
+    The answer to `go get` is the same whether a project exists or not, so it tells nobody anything; and a
+    path of one segment can be no project.
+    """
+    segments = [unquote(segment) for segment in path.strip("/").split("/")]
+    if request.GET.get("go-get") == "1" and _may_be_a_project(segments):
+        url = _external_url(request)
+        root = "/".join(segments).removesuffix(".git")
+        return HttpResponse(go_import_page(host=urlsplit(url).netloc, path=root, http_url=url))
+    return error(request, 404)
+
+
+def error(request: HttpRequest, status: int) -> HttpResponse:
+    body, content_type = error_answer(request.path, request.headers.get("Accept", "").encode(), status)
+    return HttpResponse(body, status=status, content_type=content_type)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 - Django's signature
+    return error(request, 404)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 - Django's signature
+    return error(request, 400)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return error(request, 500)
+
+
+def _may_be_a_project(segments: list[str]) -> bool:
+    return _GO_SEGMENTS_MIN <= len(segments) <= _GO_SEGMENTS_MAX and all(
+        segment and segment.isprintable() and segment not in (".", "..") for segment in segments
+    )
+
+
+def _external_url(request: HttpRequest) -> str:
+    return from_environment("EXTERNAL_URL") or f"{request.scheme}://{request.get_host()}"
+
+
+def _ssh_url(host: str) -> str:
+    _, _, port = (from_environment("SSH") or "127.0.0.1:2222").rpartition(":")
+    return f"ssh://git@{host}:{port}"
