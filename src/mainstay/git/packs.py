@@ -7,8 +7,6 @@ Format: https://git-scm.com/docs/gitformat-pack
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from mmap import ACCESS_READ, mmap
-from pathlib import Path
 
 from mainstay.foundation.errors import Invalid
 from mainstay.git.objectnames import Oid
@@ -48,16 +46,6 @@ def object_count(header: bytes, *, objects_max: int | None = None) -> int:
     return count
 
 
-def object_names(index: Path) -> bytes:
-    """The names of all objects in the pack of this index file, in order, 20 bytes each."""
-    with (
-        index.open("rb") as file,
-        mmap(file.fileno(), 0, access=ACCESS_READ) as mapped,
-        memoryview(mapped) as content,
-    ):
-        return PackIndex(content).raw_names
-
-
 class PackIndex:
     """A pack index of version 2, read in place from bytes or from a mapped file's memory."""
 
@@ -83,11 +71,6 @@ class PackIndex:
     def _raw(self, number: int) -> bytes:
         at = _OIDS_START + number * _OID_BYTES
         return bytes(self._content[at : at + _OID_BYTES])
-
-    @property
-    def raw_names(self) -> bytes:
-        """All object names in order, 20 bytes each."""
-        return bytes(self._content[_OIDS_START : _OIDS_START + self.count * _OID_BYTES])
 
     def oids(self) -> Iterator[Oid]:
         """All object names in order."""

@@ -124,7 +124,7 @@ COMMANDS: dict[bytes, Command] = {
         "--unreachable --root --tags --name-objects --no-full --no-references"
     ),
     b"grep": _command(
-        flags="-n -z -I -i -w -E -F -P -l -L -c -h -H --full-name --no-color --break --heading --null "
+        flags="-n -z -I -i -w -E -F -P -l -L -c --full-name --no-color --break --heading --null "
         "--line-number --ignore-case --fixed-strings --extended-regexp --perl-regexp --max-depth --column "
         "--name-only --no-textconv --threads=1",
         valued="-A -B -C --max-depth= --threads= --max-count= -m",

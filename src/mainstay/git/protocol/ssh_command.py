@@ -63,24 +63,23 @@ def _text(command: str | bytes) -> str:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a command line that uses nothing but git's own quoting."""
+    """The words of a command line that uses nothing but git's own quoting, with one space between them."""
     words: list[str] = []
     position = 0
-    while position < len(text):
+    while True:
         found = _WORD.match(text, position)
         if found is None:
-            raise UnknownSshCommand(f"the command cannot be read at {text[position : position + 20]!r}")
+            raise _unreadable(text, position)
         words.append(_unquoted(found[0]))
-        position = found.end()
-        if position < len(text):
-            position = _after_space(text, position)
-    return words
+        if found.end() == len(text):
+            return words
+        if text[found.end()] != " ":
+            raise _unreadable(text, found.end())
+        position = found.end() + 1
 
 
-def _after_space(text: str, position: int) -> int:
-    if text[position] != " ":
-        raise UnknownSshCommand(f"the command cannot be read at {text[position : position + 20]!r}")
-    return position + 1
+def _unreadable(text: str, position: int) -> UnknownSshCommand:
+    return UnknownSshCommand(f"the command cannot be read at {text[position : position + 20]!r}")
 
 
 def _unquoted(word: str) -> str:
