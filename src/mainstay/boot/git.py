@@ -13,6 +13,7 @@ from mainstay.cache.settings import CacheSettings
 from mainstay.foundation.clock import SYSTEM
 from mainstay.repository.browse import Browser
 from mainstay.repository.maintenance import Maintenance, MaintenanceSettings
+from mainstay.repository.reflog import Reflog
 from mainstay.repository.service import GitService
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.write import Writer
@@ -30,6 +31,7 @@ class GitTools:
     browser: Browser
     writer: Writer
     maintenance: Maintenance
+    reflog: Reflog
     scratch: Path
 
 
@@ -65,6 +67,7 @@ def git_tools(stores: Stores) -> Iterator[GitTools]:
                 uploads=uploads,
                 settings=MaintenanceSettings(scratch=scratch),
             ),
+            reflog=Reflog(ledger=stores.ledger, copies=copies, pushes=pushes),
             scratch=scratch,
         )
 
