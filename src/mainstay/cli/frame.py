@@ -34,6 +34,10 @@ def opened(data: Path | None, *, orm: bool = True) -> Iterator["Stores"]:
 
     With `orm` (the default) Django is set up too, for `product.*.services`.
     """
+    from mainstay.foundation import logs  # noqa: PLC0415 - `--help` does not pay for it
+
+    # Standard output is for the answer; what services log goes to standard error, warnings only.
+    logs.configure(process="cli", level="warning")
     from mainstay.boot import setup_django  # noqa: PLC0415 - `--help` does not pay for a database driver
     from mainstay.boot.settings import load_for_command  # noqa: PLC0415 - same
     from mainstay.boot.stores import opened_stores  # noqa: PLC0415 - same

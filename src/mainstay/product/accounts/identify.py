@@ -26,6 +26,7 @@ __all__ = [
     "by_ssh_key",
     "by_token",
     "note_ssh_key_used",
+    "public_key_line",
 ]
 
 log = get_logger()
@@ -142,6 +143,13 @@ def by_ssh_key(database: Database, fingerprint: str, *, clock: Clock) -> Actor |
     if state != "active":
         return None
     return Actor(kind=Kind.USER, id=user_id, name=username, is_admin=bool(is_admin), token_id=key_id)
+
+
+def public_key_line(database: Database, fingerprint: str) -> str | None:
+    """The key itself, as `type base64`; for OpenSSH's `AuthorizedKeysCommand`."""
+    with database.read() as transaction:
+        row = transaction.row("SELECT public_key FROM accounts_sshkey WHERE fingerprint = ?", (fingerprint,))
+    return None if row is None else str(row[0])
 
 
 def note_ssh_key_used(database: Database, key_id: int, *, clock: Clock) -> None:

@@ -96,7 +96,7 @@ def users_for(actor: Actor, *, search: str = "") -> QuerySet[User]:
     """All users that the actor may list, by id."""
     require(Action.READ_USERS, actor)
     users = User.objects.order_by("id")
-    if not actor.is_admin:
+    if not _sees_all(actor):
         users = users.filter(Q(state=User.State.ACTIVE) | Q(id=actor.id))
     if search:
         wanted = Q(username_lower__contains=search.lower()) | Q(name__icontains=search)
@@ -116,7 +116,7 @@ def ssh_key_for(actor: Actor, key_id: int, *, owner: User | None = None) -> SshK
     if owner is not None:
         keys = keys.filter(user=owner)
     key = keys.first()
-    if key is None or not (actor.is_admin or (actor.kind is Kind.USER and key.user_id == actor.id)):
+    if key is None or not (_sees_all(actor) or (actor.kind is Kind.USER and key.user_id == actor.id)):
         raise NoSuchKey
     return key
 
@@ -125,7 +125,7 @@ def tokens_for(actor: Actor, *, user: User | None = None) -> QuerySet[PersonalAc
     """One's own tokens; for administrators everybody's, or those of `user`."""
     require(Action.READ_SELF, actor)
     tokens = PersonalAccessToken.objects.select_related("user").order_by("id")
-    if not actor.is_admin:
+    if not _sees_all(actor):
         tokens = tokens.filter(user_id=actor.id)
     return tokens if user is None else tokens.filter(user=user)
 
@@ -145,6 +145,10 @@ def current_token(actor: Actor) -> PersonalAccessToken:
     if token is None:
         raise NoSuchToken
     return token
+
+
+def _sees_all(actor: Actor) -> bool:
+    return actor.is_admin or actor.kind is Kind.SYSTEM
 
 
 def _first(users: QuerySet[User]) -> User:

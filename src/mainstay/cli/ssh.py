@@ -1,0 +1,70 @@
+"""`mainstay ssh`: helpers for sites that keep OpenSSH in front.
+
+In `sshd_config`, for the user `git`:
+
+    AuthorizedKeysCommand /usr/local/bin/mainstay ssh authorized-keys --data DIR %t %k
+    AuthorizedKeysCommandUser mainstay
+
+sshd asks for one key at a time, so the answer is one indexed look-up, however many keys there are.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from mainstay.cli.frame import data_option, opened
+from mainstay.foundation.clock import SYSTEM
+from mainstay.foundation.errors import Invalid
+
+_WORDS_OF_A_KEY = 2
+
+
+class NotAFingerprint(Invalid):
+    """Neither a fingerprint nor a type and a key."""
+
+
+@click.group
+def command() -> None:
+    """Helpers for sites that keep OpenSSH."""
+
+
+@command.command("authorized-keys")
+@click.argument("key", nargs=-1, required=True)
+@click.option("--serve-command", help="What the session runs.  [default: this program's `ssh serve`]")
+@data_option
+def authorized_keys(key: tuple[str, ...], serve_command: str | None, data: Path | None) -> None:
+    """Print the authorized_keys line of KEY: a `SHA256:…` fingerprint (%f), or type and key (%t %k).
+
+    Prints nothing for a key that nobody has; sshd then refuses it.
+    """
+    with opened(data, orm=False) as stores:
+        from mainstay.product.accounts import identify  # noqa: PLC0415 - `--help` does not pay for it
+
+        fingerprint = _fingerprint(key)
+        owner = identify.by_ssh_key(stores.database, fingerprint, clock=SYSTEM)
+        line = identify.public_key_line(stores.database, fingerprint) if owner else None
+        if line is None or owner is None or owner.token_id is None:
+            return
+        served = serve_command or _serve_command(stores.settings.data)
+        click.echo(f'command="{_quoted(served)} --key-id {owner.token_id}",restrict {line}')
+
+
+def _fingerprint(key: tuple[str, ...]) -> str:
+    from mainstay.product.accounts.keys import fingerprint_of_line  # noqa: PLC0415 - loads a crypto library
+
+    if len(key) == 1 and key[0].startswith("SHA256:"):
+        return key[0]
+    if len(key) == _WORDS_OF_A_KEY:
+        return fingerprint_of_line(*key)
+    raise NotAFingerprint("give a SHA256:… fingerprint (%f), or the type and the key (%t %k)")
+
+
+def _serve_command(data: Path) -> str:
+    return shlex.join([sys.argv[0], "ssh", "serve", "--data", str(data)])
+
+
+def _quoted(text: str) -> str:
+    """For the double quotes of authorized_keys, where only a quote needs a backslash."""
+    return text.replace('"', '\\"')
