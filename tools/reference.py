@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "reference"
 SOURCE = ROOT / "src" / "mainstay"
 _ABOUT_SETTINGS = """Of a node, in order of strength: flags of `mainstay serve`, the environment, the file
-`mainstay.toml` in the data directory (or `--config FILE`), defaults. `mainstay config check` reports every problem, not the
-first."""
+`mainstay.toml` in the data directory (or `--config FILE`), defaults. `mainstay config check` reports every
+problem, not the first."""
 _ABOUT_FAILPOINTS = """Places where a node can be made to die, for tests:
 `MAINSTAY_FAILPOINTS=push.committed=kill,push.pack_stored=sleep:2`. Actions: `kill`, `error`, `sleep:SECONDS`;
 with `@N` after it an action happens only at the N-th passage. `mainstay debug failpoints` lists them."""
