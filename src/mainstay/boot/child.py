@@ -43,7 +43,7 @@ def begun(process: str) -> Iterator[Stores]:
             setup_django()
             yield stores
     except MainstayError as error:
-        log.error("boot.process_failed", error=str(error))
+        log.error("boot.process_failed", error=str(error))  # noqa: TRY400 - a known error, no trace
         sys.exit(exit_code_of(error))
     except Exception:
         log.exception("boot.process_crashed")

@@ -1,30 +1,13 @@
-"""Put the parts of one process together: the Git service, the gate, the API's kit."""
-
-from urllib.parse import urlsplit
+"""Put the parts of one process together: the gate, the API's kit. The Git service is in `git`."""
 
 from mainstay import __version__
 from mainstay.access.actors import Actor
-from mainstay.boot.layout import Layout
-from mainstay.boot.settings import NodeSettings
+from mainstay.boot.git import GitTools
 from mainstay.boot.stores import Stores
-from mainstay.cache.settings import CacheSettings
+from mainstay.doors.api.kit import Addresses, Kit
 from mainstay.foundation.clock import SYSTEM
 from mainstay.product.projects.admission import GitGate
 from mainstay.product.projects.locate import ProjectFacts
-from mainstay.repository.service import GitService
-from mainstay.repository.settings import RepositorySettings
-
-
-def git_service(stores: Stores) -> GitService:
-    """Fetches and pushes, over the cache of this node."""
-    layout = Layout(stores.settings.data)
-    return GitService(
-        ledger=stores.ledger,
-        objects=stores.objects,
-        clock=SYSTEM,
-        cache=CacheSettings(directory=layout.cache),
-        settings=RepositorySettings(quarantine=layout.quarantine),
-    )
 
 
 def git_gate(stores: Stores) -> GitGate:
@@ -32,25 +15,18 @@ def git_gate(stores: Stores) -> GitGate:
     return GitGate(stores.database, clock=SYSTEM, create_on_push=_create_on_push)
 
 
-def ssh_clone_url(settings: NodeSettings, path: str) -> str:
-    """The address to show to somebody who asks for the project at `path`."""
-    host = urlsplit(settings.external_url).hostname or _host_of(settings)
-    port = settings.ssh.port
-    return f"git@{host}:{path}.git" if port == 22 else f"ssh://git@{host}:{port}/{path}.git"  # noqa: PLR2004 - ssh's own
-
-
-def http_url(settings: NodeSettings) -> str:
-    """What people type into a browser on this machine when no external URL is set."""
-    return settings.external_url or f"http://{_host_of(settings)}:{settings.http.port}"
-
-
-def version_shown() -> str:
-    return __version__
-
-
-def _host_of(settings: NodeSettings) -> str:
-    host = settings.http.host
-    return "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104 - a comparison
+def api_kit(stores: Stores, tools: GitTools) -> Kit:
+    """What the API's endpoints work with."""
+    settings = stores.settings
+    return Kit(
+        database=stores.database,
+        ledger=stores.ledger,
+        clock=SYSTEM,
+        browser=tools.browser,
+        writer=tools.writer,
+        addresses=Addresses(external_url=settings.external_url, ssh_host="", ssh_port=settings.ssh.port),
+        revision=__version__,
+    )
 
 
 def _create_on_push(actor: Actor, path: str) -> ProjectFacts:

@@ -14,8 +14,11 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from mainstay import __version__
 from mainstay.boot import child, compose
+from mainstay.boot.addresses import http_url
 from mainstay.boot.entrance import Door, Entrance, Scope
+from mainstay.boot.git import git_service
 from mainstay.boot.http_protocol import server_options
 from mainstay.boot.layout import Layout
 from mainstay.boot.migrate import fingerprint
@@ -42,7 +45,7 @@ def main() -> None:
     with child.begun("data") as stores:
         layout = Layout(stores.settings.data)
         os.chdir(layout.run)  # the path of a Unix socket has 107 bytes at most; a relative one always fits
-        BUILD.labels(compose.version_shown()).set(1)
+        BUILD.labels(__version__).set(1)
         listener = socket.socket(fileno=child.inherited_socket("HTTP_FD"))
         plane = DataPlane(stores, layout)
         plane.run(listener)
@@ -55,9 +58,13 @@ class DataPlane:
         self._stores = stores
         self._layout = layout
         self._watchdog = LoopWatchdog()
-        self._service = compose.git_service(stores)
+        self._service = git_service(stores)
         self._git = GitHttp(
-            service=self._service, gate=compose.git_gate(stores), settings=GitHttpSettings(), clock=SYSTEM
+            service=self._service,
+            gate=compose.git_gate(stores),
+            settings=GitHttpSettings(),
+            clock=SYSTEM,
+            clone_url=lambda path: f"{http_url(stores.settings)}/{path}.git",
         )
         self._web = WebProxy(layout.web_socket.relative_to(layout.run))
         self._server = _Server(self._application(), stores.settings.drain_seconds)
@@ -109,9 +116,7 @@ class DataPlane:
     def _view(self) -> NodeView:
         state = read_state(self._layout.state)
         phase = "draining" if self._server.draining else state.phase if state else "starting"
-        return NodeView(
-            phase=phase, loop_lag_s=self._watchdog.lag_s, beat_age_s=self._watchdog.beat_age_s
-        )
+        return NodeView(phase=phase, loop_lag_s=self._watchdog.lag_s, beat_age_s=self._watchdog.beat_age_s)
 
     def _schema_is_current(self) -> bool:
         prepared = settings_store.read(self._stores.database, settings_store.PREPARED_FOR)

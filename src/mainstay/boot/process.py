@@ -2,7 +2,7 @@
 
 import os
 import signal
-import subprocess
+import subprocess  # noqa: TID251 - this is where servers start
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

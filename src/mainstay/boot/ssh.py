@@ -7,6 +7,8 @@ import socket
 import uvloop
 
 from mainstay.boot import child, compose
+from mainstay.boot.addresses import ssh_clone_url
+from mainstay.boot.git import git_service
 from mainstay.boot.stores import Stores
 from mainstay.doors.ssh.host_keys import host_keys_from
 from mainstay.doors.ssh.server import serve
@@ -26,7 +28,7 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     keys = await asyncio.to_thread(host_keys_from, InstanceSettings(stores.database))
-    service = compose.git_service(stores)
+    service = git_service(stores)
     server = await serve(
         listener=listener,
         service=service,
@@ -34,7 +36,7 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
         host_keys=keys,
         settings=SshSettings(),
         clock=SYSTEM,
-        clone_url=lambda path: compose.ssh_clone_url(stores.settings, path),
+        clone_url=lambda path: ssh_clone_url(stores.settings, path),
     )
     child.say_ready()
     await stop.wait()

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mainstay.boot.settings import NodeSettings, as_text
+from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.settings import export_to_children
 from mainstay.storage.database import Database
 from mainstay.storage.database.opening import open_database
@@ -33,7 +34,7 @@ def opened_stores(settings: NodeSettings) -> Iterator[Stores]:
         yield Stores(
             settings=settings,
             database=database,
-            ledger=SqlLedger(database),
+            ledger=SqlLedger(database, SYSTEM),
             objects=open_object_store(settings.object_store),
         )
     finally:

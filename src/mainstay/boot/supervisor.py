@@ -12,7 +12,7 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
+import subprocess  # noqa: TID251 - this is where servers start
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -133,13 +133,18 @@ class Supervisor:
             self._become_ready()
 
     def _listen_for_news(self) -> None:
-        for key, _ in self._selector.select(_TICK_S):
+        for key, _ in self._selector.select(self._patience_s()):
             if isinstance(key.data, Running):
                 key.data.hear()
                 self._selector.unregister(key.fd)
                 self._write_state()
             else:
                 os.read(key.fd, 4096)
+
+    def _patience_s(self) -> float:
+        """A second, or less when a restart is due before."""
+        now_s = self._clock.monotonic_s()
+        return min([_TICK_S, *(max(0.0, due_s - now_s) for due_s in self._due_s.values())])
 
     def _bury(self, running: Running, code: int) -> None:
         name = running.program.name

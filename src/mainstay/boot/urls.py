@@ -6,8 +6,7 @@ web process calls `open_doors` once, before its first request.
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from mainstay.boot import compose
-from mainstay.boot.stores import Stores
+from mainstay.doors.api.kit import Kit
 
 urlpatterns: list[URLPattern | URLResolver] = []
 handler400 = "mainstay.doors.web.views.bad_request"
@@ -15,9 +14,9 @@ handler404 = "mainstay.doors.web.views.not_found"
 handler500 = "mainstay.doors.web.views.server_error"
 
 
-def open_doors(stores: Stores) -> None:
+def open_doors(kit: Kit) -> None:
     from mainstay.doors.api.urls import patterns  # noqa: PLC0415 - needs `setup_django` first
 
     assert not urlpatterns, "called once"
-    urlpatterns.append(path("api/v4/", include(patterns(compose.api_kit(stores)))))
+    urlpatterns.append(path("api/v4/", include(patterns(kit))))
     urlpatterns.append(path("", include("mainstay.doors.web.urls")))

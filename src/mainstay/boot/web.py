@@ -12,7 +12,8 @@ from granian import Granian
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 
-from mainstay.boot import child, urls
+from mainstay.boot import child
+from mainstay.boot.git import git_tools
 from mainstay.boot.layout import Layout
 from mainstay.boot.wsgi import Wsgi, load_application
 from mainstay.foundation.settings import export_to_children
@@ -57,8 +58,11 @@ _worker = ExitStack()
 
 def _load() -> Wsgi:
     """In the worker: open everything, and hand Django to granian."""
+    from mainstay.boot import compose, urls  # noqa: PLC0415 - granian's parent stays small
+
     stores = _worker.enter_context(child.begun("web"))
-    urls.open_doors(stores)
+    tools = _worker.enter_context(git_tools(stores))
+    urls.open_doors(compose.api_kit(stores, tools))
     application = load_application()
     child.say_ready()
     return application

@@ -34,7 +34,7 @@ def write(database: Database, key: str, value: str) -> None:
 
 
 def ensure(database: Database, key: str, make: Callable[[], str]) -> str:
-    """The value; made and kept when it is not there. Of two nodes at once, one makes it and both return it."""
+    """The value; made and kept when it is not there. Of two nodes at once both get the one that was first."""
     with database.write() as tx:
         tx.execute(
             "INSERT INTO instance_setting (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
@@ -53,3 +53,16 @@ def secret_key(database: Database) -> str:
 def _value_of(tx: Transaction, key: str) -> str | None:
     row = tx.row("SELECT value FROM instance_setting WHERE key = ?", (key,))
     return None if row is None else str(row[0])
+
+
+class InstanceSettings:
+    """The same as an object, for rooms below that keep something for the whole installation."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, name: str) -> str | None:
+        return read(self._database, name)
+
+    def put_if_absent(self, name: str, value: str) -> str:
+        return ensure(self._database, name, lambda: value)

@@ -8,6 +8,7 @@ Stopping: no new connections, no new sessions; what runs may finish for as long 
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,8 +71,9 @@ class SshServer:
 
 async def serve(
     *,
-    host: str,
-    port: int,
+    host: str = "",
+    port: int = 0,
+    listener: socket.socket | None = None,
     service: GitService,
     gate: GitGate,
     host_keys: Sequence[asyncssh.SSHKey],
@@ -79,7 +81,10 @@ async def serve(
     clock: Clock,
     clone_url: Callable[[str], str],
 ) -> SshServer:
-    """Listen and serve until `stop`. `clone_url` makes the address of a project's path, to be shown."""
+    """Listen and serve until `stop`. `clone_url` makes the address of a project's path, to be shown.
+
+    `listener` is a socket that somebody opened already, and takes the place of `host` and `port`.
+    """
     threads = ThreadPoolExecutor(settings.gate_threads, thread_name_prefix="ssh-gate")
     conversations = Conversations(
         service=service, gate=gate, threads=threads, clock=clock, clone_url=clone_url
@@ -92,6 +97,7 @@ async def serve(
     acceptor = await asyncssh.listen(
         host,
         port,
+        sock=listener,
         server_factory=connection,
         server_host_keys=list(host_keys),
         backlog=_BACKLOG,

@@ -87,7 +87,7 @@ class WebProxy:
         if self._session is not None:
             await self._session.close()
 
-    async def _pass_on(self, scope: Scope, body: "_Body", started: "_Started") -> None:
+    async def _pass_on(self, scope: Scope, body: "Body", started: "_Started") -> None:
         async with await self._ask(scope, body) as answer:
             await started.send(
                 {
@@ -100,7 +100,7 @@ class WebProxy:
                 await started.send({"type": "http.response.body", "body": chunk, "more_body": True})
             await started.send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _ask(self, scope: Scope, body: "_Body") -> aiohttp.ClientResponse:
+    async def _ask(self, scope: Scope, body: "Body") -> aiohttp.ClientResponse:
         """Send the request. While nobody listens on the socket, wait a little: nothing was sent yet."""
         deadline_s = asyncio.get_running_loop().time() + _AWAY_S_MAX
         while True:
@@ -206,10 +206,7 @@ def without_hops(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, by
     """Headers that speak of the whole way, not of one connection (RFC 9110, section 7.6.1)."""
     listed = list(headers)
     named = {
-        part.strip().lower()
-        for name, value in listed
-        if name == b"connection"
-        for part in value.split(b",")
+        part.strip().lower() for name, value in listed if name == b"connection" for part in value.split(b",")
     }
     return [(name, value) for name, value in listed if name not in _HOP_BY_HOP and name not in named]
 

@@ -1,0 +1,26 @@
+"""The addresses that people type, worked out from the settings."""
+
+from urllib.parse import urlsplit
+
+from mainstay.boot.settings import NodeSettings
+
+_SSH_PORT = 22
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - a comparison
+
+
+def http_url(settings: NodeSettings) -> str:
+    """The external URL, or how to reach this node from this machine."""
+    return settings.external_url or f"http://{_host_of(settings)}:{settings.http.port}"
+
+
+def ssh_clone_url(settings: NodeSettings, path: str) -> str:
+    """The address of the project at `path`; the short form where the port is the usual one."""
+    host = urlsplit(settings.external_url).hostname or _host_of(settings)
+    port = settings.ssh.port
+    return f"git@{host}:{path}.git" if port == _SSH_PORT else f"ssh://git@{host}:{port}/{path}.git"
+
+
+def _host_of(settings: NodeSettings) -> str:
+    host = settings.http.host
+    shown = "localhost" if host in _EVERYWHERE else host
+    return f"[{shown}]" if ":" in shown else shown
