@@ -44,12 +44,14 @@ __all__ = [
     "deploy_tokens_of",
     "group_for",
     "groups_visible_to",
+    "groups_with_role",
     "members_of",
     "namespace_for",
     "namespaces_visible_to",
     "project_for",
     "project_with_standing",
     "projects_visible_to",
+    "projects_with_role",
     "protected_branches_of",
     "protected_tags_of",
     "roles_in",
@@ -156,6 +158,29 @@ def namespaces_visible_to(actor: Actor, *, clock: Clock = SYSTEM) -> QuerySet[Na
         visible |= Q(id__in=_at_and_below(_groups_of(actor, clock)) | _seen_from_below(actor, clock))
         visible |= Q(owner_id=actor.id)
     return namespaces.filter(visible)
+
+
+def projects_with_role(actor: Actor, least: Role, *, clock: Clock = SYSTEM) -> QuerySet[Project]:
+    """The projects in which the actor is at least `least` by ownership or membership, here or above."""
+    _check_scope(actor)
+    if actor.kind is not Kind.USER:
+        return _projects().none()
+    enough = _memberships(actor, clock).filter(access_level__gte=least)
+    groups = list(enough.filter(namespace__isnull=False).values_list("namespace_id", flat=True))
+    theirs = Q(namespace__owner_id=actor.id) | Q(namespace_id__in=_at_and_below(groups))
+    theirs |= Q(id__in=enough.filter(project__isnull=False).values("project_id"))
+    return _projects().order_by("id").filter(theirs)
+
+
+def groups_with_role(actor: Actor, least: Role, *, clock: Clock = SYSTEM) -> QuerySet[Namespace]:
+    """The groups in which the actor is at least `least` by membership, here or above."""
+    _check_scope(actor)
+    groups = Namespace.objects.select_related("parent", "owner").order_by("id")
+    if actor.kind is not Kind.USER:
+        return groups.none()
+    enough = _memberships(actor, clock).filter(access_level__gte=least, namespace__isnull=False)
+    places = list(enough.values_list("namespace_id", flat=True))
+    return groups.filter(kind=Namespace.Kind.GROUP, id__in=_at_and_below(places))
 
 
 def roles_in(
