@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.storage.objects import KeyTaken, NoSuchObject, ObjectStore
 from mainstay.storage.objects.opening import open_object_store
 from support.object_stores import fresh_store
-from support.s3 import SERVERS, S3Server, credentials
+from support.s3 import SERVERS, RunningServers, S3Server
 from support.servers import free_port
 
 KINDS = ["directory", "memory", *(f"s3-{name}" for name in SERVERS)]
@@ -21,26 +22,21 @@ LARGE_BYTES = (17 << 20) + 3
 """More than two parts of an upload, and not a multiple of one."""
 
 
-@pytest.fixture(scope="module", params=list(SERVERS))
-def s3(request: pytest.FixtureRequest) -> Iterator[S3Server]:
-    with SERVERS[request.param]() as server:
-        yield server
+@pytest.fixture(scope="session")
+def servers() -> Iterator[RunningServers]:
+    with RunningServers() as running:
+        yield running
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind_and_server(request: pytest.FixtureRequest) -> Iterator[tuple[str, S3Server | None]]:
+@pytest.fixture(params=list(SERVERS))
+def s3(request: pytest.FixtureRequest, servers: RunningServers) -> S3Server:
+    return servers[request.param]
+
+
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, servers: RunningServers, tmp_path: Path) -> ObjectStore:
     kind, _, name = request.param.partition("-")
-    if kind != "s3":
-        yield kind, None
-        return
-    with SERVERS[name]() as server:
-        yield kind, server
-
-
-@pytest.fixture
-def store(kind_and_server: tuple[str, S3Server | None], tmp_path: Path) -> ObjectStore:
-    kind, server = kind_and_server
-    return fresh_store(kind, tmp_path, server)
+    return fresh_store(kind, tmp_path, servers[name] if name else None)
 
 
 def file_of(path: Path, content: bytes) -> Path:
@@ -300,12 +296,17 @@ class TestStoreIsAway:
         assert not (tmp_path / "target").exists()
 
     def test_no_server(self, tmp_path: Path) -> None:
-        with credentials():
-            url = f"s3://bucket/prefix?region=us-east-1&endpoint=http://127.0.0.1:{free_port()}"
-            self.refuses_everything(open_object_store(url), tmp_path)
+        away = S3Server("away", f"http://127.0.0.1:{free_port()}")
+        self.refuses_everything(away.open("prefix"), tmp_path)
 
     def test_no_bucket(self, s3: S3Server, tmp_path: Path) -> None:
-        store = open_object_store(s3.url("prefix", bucket="no-such-bucket"))
+        self.refuses_everything(s3.open("prefix", bucket="no-such-bucket"), tmp_path)
+
+    def test_wrong_credentials(self, servers: RunningServers, tmp_path: Path) -> None:
+        stranger = replace(servers["rgw"], secret_key="wrong")
+        store = stranger.open("prefix")
+        with pytest.raises(Unavailable, match="refuses our credentials"):
+            store.put_bytes("a/b", b"content")
         self.refuses_everything(store, tmp_path)
 
     def test_no_directory(self, tmp_path: Path) -> None:

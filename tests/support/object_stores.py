@@ -18,7 +18,7 @@ def fresh_store(kind: str, directory: Path, server: S3Server | None) -> ObjectSt
     if kind == "memory":
         return open_object_store("memory://")
     assert server is not None
-    return open_object_store(server.url(f"store-{new_ulid().lower()}"))
+    return server.open(f"store-{new_ulid().lower()}")
 
 
 class FlakyStore(MemoryStore):

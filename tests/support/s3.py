@@ -1,16 +1,14 @@
-"""S3 servers for tests: moto in a process of its own, and any other that the environment names.
+"""S3 servers for tests: moto, Ceph RGW where it is installed, and any other that the environment names.
 
-`MAINSTAY_TEST_S3_ENDPOINT=http://127.0.0.1:5907` adds a server that runs already (such as Ceph RGW), with
-the credentials of the usual `AWS_*` variables. A further server that tests start themselves is one more
-entry of `SERVERS`.
+`MAINSTAY_TEST_S3_ENDPOINT=http://127.0.0.1:5907` adds a server that runs already, with the credentials of
+the usual `AWS_*` variables. A further server that tests start themselves is one more entry of `SERVERS`.
 """
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -18,32 +16,55 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from mainstay.storage.objects import ObjectStore
+from mainstay.storage.objects.opening import open_object_store
+from support.rgw import rgw_server
 from support.servers import end, free_port, is_listening, wait_until
 
-_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "SECRETTEST"}
 _REGION = "us-east-1"
 _BUCKET = "mainstay-tests"
 
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """A running server with one bucket. Its credentials are in this process's environment."""
+    """A running server with one bucket."""
 
     name: str
     endpoint: str
+    access_key: str = "AKIDTEST"
+    secret_key: str = "SECRETTEST"
     bucket: str = _BUCKET
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What a process needs to use it: credentials are never part of a location."""
+        return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
 
     def url(self, prefix: str, *, bucket: str | None = None) -> str:
         """The location of an object store under `prefix`: take a fresh one for each store."""
         return f"s3://{bucket or self.bucket}/{prefix}?region={_REGION}&endpoint={self.endpoint}"
 
+    def open(self, prefix: str, *, bucket: str | None = None) -> ObjectStore:
+        """The store under `prefix`, opened with this server's credentials."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            return open_object_store(self.url(prefix, bucket=bucket))
+
     def make_bucket(self) -> None:
         client = boto3.client(
-            "s3", endpoint_url=self.endpoint, region_name=_REGION, config=Config(retries={"max_attempts": 2})
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=_REGION,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            config=Config(retries={"max_attempts": 2}),
         )
-        with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
-            client.create_bucket(Bucket=self.bucket)
-        client.close()
+        try:
+            with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket=self.bucket)
+        finally:
+            client.close()
 
 
 class MotoServer:
@@ -70,42 +91,43 @@ class MotoServer:
 
     def stop(self) -> None:
         if self._process is not None:
-            end(self._process, with_signal=signal.SIGTERM)
+            end(self._process)
 
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[S3Server]:
     """A started moto with an empty bucket; gone afterwards."""
     moto = MotoServer()
-    with credentials():
-        moto.start()
-        try:
-            server = S3Server("moto", moto.endpoint)
-            server.make_bucket()
-            yield server
-        finally:
-            moto.stop()
+    moto.start()
+    try:
+        server = S3Server("moto", moto.endpoint)
+        server.make_bucket()
+        yield server
+    finally:
+        moto.stop()
+
+
+@contextlib.contextmanager
+def strict_s3_server() -> Iterator[S3Server]:
+    """A started Ceph RGW with an empty bucket: checks signatures, as S3 does. Skips when not installed."""
+    with rgw_server() as rgw:
+        yield S3Server("rgw", rgw.endpoint, rgw.access_key, rgw.secret_key, rgw.new_bucket())
 
 
 @contextlib.contextmanager
 def external_server() -> Iterator[S3Server]:
     """The server that `MAINSTAY_TEST_S3_ENDPOINT` names."""
-    server = S3Server("external", os.environ["MAINSTAY_TEST_S3_ENDPOINT"])
+    keys = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+    server = S3Server("external", os.environ["MAINSTAY_TEST_S3_ENDPOINT"], *keys)
     server.make_bucket()
     yield server
 
 
-@contextlib.contextmanager
-def credentials() -> Iterator[None]:
-    """Credentials in the environment, where obstore and boto3 look for them."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in _CREDENTIALS.items():
-            patch.setenv(name, value)
-        yield
-
-
 def _all_servers() -> dict[str, Callable[[], AbstractContextManager[S3Server]]]:
-    servers: dict[str, Callable[[], AbstractContextManager[S3Server]]] = {"moto": s3_server}
+    servers: dict[str, Callable[[], AbstractContextManager[S3Server]]] = {
+        "moto": s3_server,
+        "rgw": strict_s3_server,
+    }
     if os.environ.get("MAINSTAY_TEST_S3_ENDPOINT"):
         servers["external"] = external_server
     return servers
@@ -113,3 +135,16 @@ def _all_servers() -> dict[str, Callable[[], AbstractContextManager[S3Server]]]:
 
 SERVERS = _all_servers()
 """Every server the contract suite runs on."""
+
+
+class RunningServers(contextlib.ExitStack):
+    """Servers by name, each started when it is first asked for and ended with this."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running: dict[str, S3Server] = {}
+
+    def __getitem__(self, name: str) -> S3Server:
+        if name not in self._running:
+            self._running[name] = self.enter_context(SERVERS[name]())
+        return self._running[name]

@@ -57,7 +57,10 @@ def parse_location(text: str) -> DirectoryLocation | MemoryLocation | CloudLocat
     """Return the location that `text` names. Raises `BadLocation`."""
     if "://" not in text:
         return _directory(text)
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as problem:
+        raise BadLocation(f"object store: {problem}") from problem
     if parts.scheme == "file":
         return _directory(_file_path(parts))
     if parts.scheme == "memory":
@@ -83,8 +86,10 @@ def _cloud(parts: SplitResult) -> CloudLocation:
     if not parts.netloc or "@" in parts.netloc:
         raise BadLocation(f"object store: {parts.scheme}:// needs a bucket, and no credentials")
     prefix = checked_prefix(unquote(parts.path).strip("/"))
-    options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    for name in options:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name, value in options.items():
+        if not value:
+            raise BadLocation(f"object store: option {name!r} has no value")
         if any(word in name.lower() for word in _SECRET_WORDS):
             raise BadLocation(f"object store: {name!r} does not belong in a location, which gets logged")
     if parts.scheme == "s3":
