@@ -274,13 +274,13 @@ def decide_ref_update(name: bytes, action: RefAction, rules: PushRules) -> Decis
 def _rules_for(name: bytes, rules: PushRules) -> list[ProtectedRef]:
     text = name.decode("utf-8", "surrogateescape")
     if text.startswith("refs/heads/"):
-        return [rule for rule in rules.branches if _matches(rule.pattern, text[len("refs/heads/") :])]
+        return [rule for rule in rules.branches if matches(rule.pattern, text[len("refs/heads/") :])]
     if text.startswith("refs/tags/"):
-        return [rule for rule in rules.tags if _matches(rule.pattern, text[len("refs/tags/") :])]
+        return [rule for rule in rules.tags if matches(rule.pattern, text[len("refs/tags/") :])]
     return []
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
     """Only `*` is special, as in GitLab; fnmatch's other letters are quoted."""
     quoted = pattern.replace("[", "[[]").replace("?", "[?]")
     return fnmatch.fnmatchcase(name, quoted)
