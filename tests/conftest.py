@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from support.rgw import S3Server, rgw_server
-from support.servers import SERVER_MISSING, PostgresqlServer, postgresql_server
+from support.servers import SERVER_MISSING
 
 
 def _is_ci() -> bool:
@@ -52,21 +52,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("NOT TESTED HERE", sep="!", red=True)
         for reason in dict.fromkeys(missing):
             terminalreporter.line(f"{missing.count(reason):4} test(s): {reason}")
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgresqlServer]:
-    """A PostgreSQL server of this test process alone."""
-    with postgresql_server() as server:
-        yield server
-
-
-@pytest.fixture
-def postgresql_url(postgresql: PostgresqlServer) -> Iterator[str]:
-    """An empty PostgreSQL database, dropped afterwards."""
-    url = postgresql.new_database()
-    yield url
-    postgresql.drop_database(url)
 
 
 @pytest.fixture(scope="session")

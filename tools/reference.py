@@ -1,4 +1,4 @@
-"""Write docs/reference from the code, or say which pages are out of date (`--check`).
+"""Write the reference and the map from the code, or say which pages are out of date (`--check`).
 
 Settings, command line, failpoints and metrics each have one source, in the code; the pages are copies that
 people can read without it.
@@ -8,6 +8,7 @@ import ast
 import importlib
 import os
 import pkgutil
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).parents[1]
-PAGES = ROOT / "docs" / "reference"
+DOCS = ROOT / "docs"
 SOURCE = ROOT / "src" / "mainstay"
 _ABOUT_SETTINGS = """Of a node, in order of strength: flags of `mainstay serve`, the environment, the file
 `mainstay.toml` in the data directory (or `--config FILE`), defaults. `mainstay config check` reports every
@@ -34,16 +35,15 @@ def main() -> int:
         pages = {name: f"{_NOTE}\n{write()}" for name, write in _PAGES.items()}
     if "--check" in sys.argv[1:]:
         return _check(pages)
-    PAGES.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
-        (PAGES / name).write_text(text)
+        (DOCS / name).write_text(text)
     return 0
 
 
 def _check(pages: dict[str, str]) -> int:
-    stale = [name for name, text in pages.items() if not _is_current(PAGES / name, text)]
+    stale = [name for name, text in pages.items() if not _is_current(DOCS / name, text)]
     for name in stale:
-        print(f"docs/reference/{name} is out of date: run `make docs`")
+        print(f"docs/{name} is out of date: run `make docs`")
     return 1 if stale else 0
 
 
@@ -203,11 +203,43 @@ def _metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
+# The map
+
+
+def _map() -> str:
+    lines = ["# The map", "", "Every module in one line, from its own docstring. Imports go down only."]
+    for room in _ROOMS_FROM_THE_TOP:
+        lines += ["", f"## {room}", "", _first_line(SOURCE / room / "__init__.py"), ""]
+        modules = [path for path in sorted((SOURCE / room).rglob("*.py")) if _is_shown(path)]
+        lines += [f"- `{_dotted(path)}`: {_first_line(path)}" for path in modules]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+
+
+def _is_shown(path: Path) -> bool:
+    is_room = path.parent.parent == SOURCE and path.name == "__init__.py"
+    return "migrations" not in path.parts and not is_room and bool(_first_line(path))
+
+
+def _dotted(path: Path) -> str:
+    words = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(words[:-1] if words[-1] == "__init__" else words)
+
+
+def _first_line(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return " ".join(docstring.partition("\n\n")[0].split())
+
+
+_ROOMS_FROM_THE_TOP = (
+    *("cli", "boot", "doors", "product", "ops", "repository", "cache", "cluster", "jobs"),
+    *("storage", "git", "access", "provision", "foundation"),
+)
 _PAGES: dict[str, Callable[[], str]] = {
-    "settings.md": _settings,
-    "command-line.md": _command_line,
-    "failpoints.md": _failpoints,
-    "metrics.md": _metrics,
+    "develop/map.md": _map,
+    "reference/settings.md": _settings,
+    "reference/command-line.md": _command_line,
+    "reference/failpoints.md": _failpoints,
+    "reference/metrics.md": _metrics,
 }
 
 if __name__ == "__main__":

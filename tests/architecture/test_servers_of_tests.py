@@ -5,23 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from obstore.exceptions import PermissionDeniedError
 from obstore.store import S3Store
 
 from support.rgw import S3Server
-from support.servers import PostgresqlServer
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
-
-
-def test_each_test_gets_its_own_postgresql_database(postgresql: PostgresqlServer) -> None:
-    first, second = postgresql.new_database(), postgresql.new_database()
-    with psycopg.connect(first) as connection:
-        connection.execute("CREATE TABLE thing (id int)")
-    with psycopg.connect(second) as connection:
-        assert connection.execute("SELECT to_regclass('thing')").fetchone() == (None,)
 
 
 @pytest.mark.xdist_group("rgw")

@@ -2,24 +2,23 @@
 
 Found in PATH or where Debian puts it. Root cannot run it, so as root it runs as `postgres` or `nobody`.
 When there is none, tests that need it are skipped with a sentence; with `CI=true` that is a failure.
+`support.databases` has the fixtures.
 """
 
 import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psycopg
-import pytest
+
+from support.servers import end, free_port, skip_missing, wait_until
 
 _START_S_MAX = 60
 
@@ -67,20 +66,13 @@ def running_postgres() -> Iterator[PostgresServer]:
     """A server for the length of the block; skips the test (or fails, in CI) when none is installed."""
     binaries = find_binaries()
     if binaries is None:
-        skip_or_fail("no PostgreSQL server found (install `postgresql`)")
+        skip_missing("PostgreSQL", "apt-get install postgresql, or `make servers` as root")
     with tempfile.TemporaryDirectory(prefix="mainstay-postgres-", ignore_cleanup_errors=True) as directory:
         data = Path(directory) / "data"
         user = _unprivileged_user(Path(directory))
         _initialize(binaries, data, user)
         with _started(binaries, data, user) as server:
             yield server
-
-
-def skip_or_fail(reason: str) -> Any:
-    """For any server that is missing on this machine."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{reason}, and CI=true does not allow to skip")
-    pytest.skip(reason)
 
 
 def _unprivileged_user(directory: Path) -> str | None:
@@ -103,7 +95,7 @@ def _initialize(binaries: Path, data: Path, user: str | None) -> None:
 
 @contextmanager
 def _started(binaries: Path, data: Path, user: str | None) -> Iterator[PostgresServer]:
-    port = _free_port()
+    port = free_port()
     log_path = data.parent / "log"
     options = {
         "listen_addresses": "127.0.0.1",
@@ -126,32 +118,20 @@ def _started(binaries: Path, data: Path, user: str | None) -> Iterator[PostgresS
         )
     try:
         server = PostgresServer(port)
-        _wait_until_ready(server, process, log_path)
+        wait_until(
+            lambda: _answers(server),
+            timeout_s=_START_S_MAX,
+            what=f"start of PostgreSQL (see {log_path})",
+            still_possible=lambda: process.poll() is None,
+        )
         yield server
     finally:
-        process.send_signal(signal.SIGINT)  # a fast shutdown
-        try:
-            process.wait(timeout=_START_S_MAX)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGQUIT)
-            process.wait(timeout=_START_S_MAX)
+        end(process, with_signal=signal.SIGINT)  # a fast shutdown
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(server: PostgresServer, process: "subprocess.Popen[bytes]", log_path: Path) -> None:
-    deadline = time.monotonic() + _START_S_MAX
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            pytest.fail(f"PostgreSQL ended while starting:\n{log_path.read_text()}")
-        try:
-            psycopg.connect(server.url("postgres"), connect_timeout=2).close()
-        except psycopg.OperationalError:
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail(f"PostgreSQL did not answer within {_START_S_MAX} s:\n{log_path.read_text()}")
+def _answers(server: PostgresServer) -> bool:
+    try:
+        psycopg.connect(server.url("postgres"), connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True

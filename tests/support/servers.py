@@ -6,8 +6,6 @@ A server that is not installed skips the test with a reason that starts with `se
 
 import contextlib
 import os
-import pwd
-import secrets
 import shutil
 import signal
 import socket
@@ -15,11 +13,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import psycopg
 import pytest
 
 SERVER_MISSING = "server missing"
@@ -108,128 +104,6 @@ def end(process: subprocess.Popen[bytes], *, with_signal: int = signal.SIGTERM) 
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait(_STOP_S_MAX)
-
-
-@dataclass(frozen=True, slots=True)
-class _User:
-    """Whom a server runs as: PostgreSQL refuses to be root."""
-
-    uid: int
-    gid: int
-
-    def arguments(self) -> dict[str, object]:
-        if os.getuid() != 0:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
-
-
-def _unprivileged_user() -> _User:
-    if os.getuid() != 0:
-        return _User(os.getuid(), os.getgid())
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return _User(entry.pw_uid, entry.pw_gid)
-    skip_missing("postgres", "there is no user `postgres` or `nobody` to run it as")
-
-
-class PostgresqlServer:
-    """A private PostgreSQL on a free port of 127.0.0.1, trusting local users. `kill` and `start` at will."""
-
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self._directory = directory
-        self._user = _unprivileged_user()
-        self._process: subprocess.Popen[bytes] | None = None
-        os.chown(directory, self._user.uid, self._user.gid)
-        self._run(
-            [program("initdb"), "--pgdata", str(directory / "data"), "--username=postgres"],
-            ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"],
-        )
-
-    def _run(self, command: list[str], options: list[str]) -> None:
-        argv = [*command, *options]
-        done = subprocess.run(
-            argv, cwd=self._directory, capture_output=True, check=False, timeout=120, **self._user.arguments()
-        )  # type: ignore[call-overload]
-        assert done.returncode == 0, f"{argv[0]}: {done.stderr.decode(errors='replace')}"
-
-    @property
-    def log(self) -> Path:
-        return self._directory / "log"
-
-    def start(self) -> None:
-        """Start the server and wait until it answers queries."""
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": str(self.port),
-            "unix_socket_directories": "",
-            "fsync": "off",
-            "max_connections": "100",
-            "shared_buffers": "32MB",
-            "log_min_messages": "warning",
-        }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [program("postgres"), "-D", str(self._directory / "data"), *options],
-                cwd=self._directory,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                **self._user.arguments(),
-            )  # type: ignore[call-overload]
-        wait_until(
-            self._answers,
-            timeout_s=_START_S_MAX,
-            what=f"start of PostgreSQL (see {self.log})",
-            still_possible=lambda: self._process is not None and self._process.poll() is None,
-        )
-
-    def _answers(self) -> bool:
-        try:
-            with psycopg.connect(self.url("postgres"), connect_timeout=2):
-                return True
-        except psycopg.OperationalError:
-            return False
-
-    def url(self, database: str) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
-
-    def new_database(self) -> str:
-        """Create an empty database and return its URL."""
-        name = f"test_{secrets.token_hex(6)}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-        return self.url(name)
-
-    def drop_database(self, url: str) -> None:
-        """Drop a database of `new_database`, whoever is still connected to it."""
-        name = url.rpartition("/")[2]
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-    def stop(self) -> None:
-        """Fast shutdown: sessions are cut, nothing is lost."""
-        if self._process is not None:
-            end(self._process, with_signal=signal.SIGINT)
-
-    def kill(self) -> None:
-        """Immediate shutdown, as if the postmaster had crashed."""
-        if self._process is not None:
-            end(self._process, with_signal=signal.SIGQUIT)
-
-
-@contextlib.contextmanager
-def postgresql_server() -> Iterator[PostgresqlServer]:
-    """A started PostgreSQL in a temporary directory; gone afterwards."""
-    program("postgres")
-    with scratch_directory("mainstay-postgresql-") as directory:
-        server = PostgresqlServer(directory)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.stop()
 
 
 @contextlib.contextmanager
