@@ -23,14 +23,17 @@ def check_ref_name(name: bytes) -> str | None:
 
 
 def check_pushed_name(name: bytes) -> str | None:
-    """Return why a push may not create a ref with this name, or None when it may."""
+    """Return why a push may not create a ref with this name, or None when it may.
+
+    As in git, it needs a kind and a name below `refs/`: not `refs/x`.
+    """
     if not name.startswith(b"refs/"):
         return "it does not start with 'refs/'"
     if len(name) > NAME_BYTES_MAX:
         return f"it is longer than {NAME_BYTES_MAX} bytes"
     if any(len(component) > COMPONENT_BYTES_MAX for component in name.split(b"/")):
         return f"a component is longer than {COMPONENT_BYTES_MAX} bytes"
-    return check_ref_name(name)
+    return check_ref_name(name.removeprefix(b"refs/"))
 
 
 def _why_not_form(name: bytes) -> str | None:

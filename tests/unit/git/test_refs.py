@@ -20,7 +20,6 @@ from mainstay.git.refs import check_pushed_name, check_ref_name
         b"refs/heads/a.b",
         b"refs/heads/\xff\xfe",
         "refs/heads/über".encode(),
-        b"refs/x",
         b"refs/heads/a.locked",
         b"refs/heads/{a}",
     ],
@@ -65,6 +64,8 @@ def test_an_illegal_name_has_a_reason(name: bytes, reason: str) -> None:
     ("name", "reason"),
     [
         (b"HEAD", "does not start with 'refs/'"),
+        (b"refs/x", "only one component"),
+        (b"refs/@", "only one component"),
         (b"heads/x", "does not start with 'refs/'"),
         (b"refs/heads/" + b"x" * 251, "a component is longer than 250 bytes"),
         (b"refs/heads" + b"/x" * 2050, "longer than 4096 bytes"),

@@ -94,6 +94,7 @@ def test_depth_is_asked_in_any_way() -> None:
         (head(b"filter blob:none", want(A, b"filter")), "not negotiated"),
         (head(want(A, b"filter"), b"filter sparse:oid=HEAD:x"), "is not supported"),
         (head(want(A), b"deepen x"), "invalid depth"),
+        (head(want(A), b"deepen 1", b"deepen-not refs/heads/x"), "cannot be used together"),
         (head(want(A), b"shallow x"), "expected an object name"),
         (encode(want(A)) + DELIM, "a delimiter"),
     ],

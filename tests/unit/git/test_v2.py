@@ -119,6 +119,7 @@ def test_requests_follow_each_other_in_any_portions() -> None:
         (request(b"fetch", b"have " + b"a" * 39), "expected an object name"),
         (request(b"fetch", b"want  " + b"a" * 39), "expected an object name"),
         (request(b"fetch", b"deepen 0"), "invalid depth"),
+        (request(b"fetch", b"deepen 1", b"deepen-since 5"), "cannot be used together"),
         (request(b"fetch", b"deepen -1"), "invalid depth"),
         (request(b"fetch", b"deepen 0x10"), "invalid depth"),
         (request(b"fetch", b"deepen 1_0"), "invalid depth"),

@@ -67,6 +67,11 @@ class Depth:
             return False
         return True
 
+    def check(self) -> None:
+        """Refuse what git refuses: a depth counted from the tips and one counted otherwise."""
+        if self.deepen and (self.deepen_since_s or self.deepen_not):
+            raise WrongRequest("deepen and deepen-since (or deepen-not) cannot be used together")
+
     @property
     def is_asked(self) -> bool:
         """Whether the answer has to speak of shallow commits."""

@@ -111,6 +111,7 @@ def _check_capabilities(capabilities: frozenset[bytes]) -> None:
 
 def _understood(draft: _Draft) -> WantRequest:
     draft.depth.relative = b"deepen-relative" in draft.capabilities
+    draft.depth.check()
     return WantRequest(
         wants=tuple(draft.wants),
         capabilities=draft.capabilities,

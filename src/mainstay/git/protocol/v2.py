@@ -183,6 +183,7 @@ def _fetch(arguments: Sequence[bytes]) -> Fetch:
         elif not depth.take(line):
             raise WrongRequest(f"unexpected line: {shown(line)}")
     depth.relative = words[b"deepen-relative"]
+    depth.check()
     return Fetch(
         wants=tuple(wants),
         haves=tuple(haves),
