@@ -43,14 +43,17 @@ class Crowd:
     def sessions(self) -> int:
         return sum(connection.sessions for connection in self._all)
 
-    def refusal(self) -> str | None:
-        """Why one more may not come in."""
+    def refusal(self, address: str) -> str | None:
+        """Why one more may not come in from there."""
         if self.closing:
             return "stopping"
         if len(self._all) >= self.settings.connections_max:
             return "connections"
         if len(self._strangers) >= self.settings.connections_before_login_max:
             return "connections_before_login"
+        neighbours = sum(stranger.address == address for stranger in self._strangers)
+        if neighbours >= self.settings.connections_before_login_per_address_max:
+            return "connections_before_login_per_address"
         return None
 
     def enter(self, connection: "Connection") -> None:
@@ -95,7 +98,7 @@ class Connection(asyncssh.SSHServer):
         self._gate = gate
         self._threads = threads
         self._connection: asyncssh.SSHServerConnection | None = None
-        self._address = ""
+        self.address = ""
         self._user = ""
         self._keys_offered = 0
         self._offered = ""
@@ -109,8 +112,8 @@ class Connection(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         peer = conn.get_extra_info("peername")
-        self._address = str(peer[0]) if peer else ""
-        refusal = self._crowd.refusal()
+        self.address = str(peer[0]) if peer else ""
+        refusal = self._crowd.refusal(self.address)
         if refusal is not None:
             _REFUSED.labels(refusal).inc()
             conn.abort()
@@ -184,7 +187,7 @@ class Connection(asyncssh.SSHServer):
 
     async def _hold(self, command: str | None, git_protocol: str, session: Session) -> int:
         asked = Asked(
-            fingerprint=self._proved, address=self._address, command=command, git_protocol=git_protocol
+            fingerprint=self._proved, address=self.address, command=command, git_protocol=git_protocol
         )
         return await self._conversations.hold(asked, session)
 

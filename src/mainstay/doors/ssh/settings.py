@@ -13,6 +13,8 @@ class SshSettings:
     """Connections of this process; more are closed at once."""
     connections_before_login_max: int = 100
     """Connections that have not signed in yet; more are closed at once."""
+    connections_before_login_per_address_max: int = 50
+    """The same from one address, so that one stranger cannot keep everybody out."""
     handshake_s_max: float = 15.0
     """Until the key exchange is done: no human is needed for that."""
     login_s_max: float = 30.0
