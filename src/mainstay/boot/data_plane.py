@@ -21,20 +21,18 @@ from mainstay.boot.entrance import Door, Entrance, Scope
 from mainstay.boot.git import git_service
 from mainstay.boot.http_protocol import server_options
 from mainstay.boot.layout import Layout
-from mainstay.boot.migrate import fingerprint
 from mainstay.boot.state import read_state
 from mainstay.boot.stores import Stores
+from mainstay.boot.watching import dependencies_of
 from mainstay.doors.githttp.app import GitHttp
 from mainstay.doors.githttp.settings import GitHttpSettings
 from mainstay.doors.health import app as health
-from mainstay.doors.health.checks import Dependencies
 from mainstay.doors.health.decisions import NodeView
 from mainstay.doors.health.watchdog import LoopWatchdog
 from mainstay.doors.web.proxy import WebProxy
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import gauge
-from mainstay.ops import settings_store
 
 log = get_logger()
 
@@ -94,12 +92,7 @@ class DataPlane:
     def _application(self) -> Entrance:
         settings = self._stores.settings
         watch = health.HealthDoor(
-            dependencies=Dependencies(
-                database=self._stores.database,
-                objects=self._stores.objects,
-                schema_is_current=self._schema_is_current,
-                clock=SYSTEM,
-            ),
+            dependencies=dependencies_of(self._stores),
             view=self._view,
             allowlist=settings.monitoring_allowlist,
             token=settings.health_token,
@@ -117,10 +110,6 @@ class DataPlane:
         state = read_state(self._layout.state)
         phase = "draining" if self._server.draining else state.phase if state else "starting"
         return NodeView(phase=phase, loop_lag_s=self._watchdog.lag_s, beat_age_s=self._watchdog.beat_age_s)
-
-    def _schema_is_current(self) -> bool:
-        prepared = settings_store.read(self._stores.database, settings_store.PREPARED_FOR)
-        return prepared == fingerprint()
 
 
 class _Server(uvicorn.Server):

@@ -45,5 +45,11 @@ INSTALLED_APPS = [
     "mainstay.ops.instance",
     "rest_framework",
 ]
-MIDDLEWARE: list[str] = []
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+APPEND_SLASH = False
+DATA_UPLOAD_MAX_MEMORY_SIZE = 20 * 1024 * 1024
+"""The largest body of an API request."""
+USE_I18N = False
+LOGGING_CONFIG = None
+"""Lines take the shape that `foundation.logs` gave them."""
 ROOT_URLCONF = "mainstay.boot.urls"

@@ -17,6 +17,7 @@ from mainstay.boot.migrate import fingerprint, migrate, migration_lock
 from mainstay.boot.settings import NodeSettings
 from mainstay.boot.stores import Stores, opened_stores
 from mainstay.foundation.errors import MainstayError
+from mainstay.git.native.version import require_git
 from mainstay.ops import settings_store
 
 
@@ -24,6 +25,7 @@ def main() -> None:
     """Prepare, or say in one sentence why not. The sentence goes to the terminal: somebody waits for it."""
     try:
         settings = child.begin("prepare")
+        require_git()
         with opened_stores(settings) as stores:
             prepare(stores)
     except MainstayError as error:

@@ -156,7 +156,8 @@ class Supervisor:
             failures_before=self._failures.get(name, 0),
         )
         decision = fate.decide(ended, node_was_ready=self._was_ready, stopping=self._phase == "draining")
-        log.warning("boot.process_ended", name=name, code=code, because=decision.because)
+        say = log.info if isinstance(decision, fate.LetRest) else log.warning
+        say("boot.process_ended", name=name, code=code, because=decision.because)
         self._forget(running)
         if isinstance(decision, fate.StopNode):
             raise NodeFailed(decision.because)

@@ -1,17 +1,60 @@
-"""The worker process: jobs and schedules."""
+"""The worker process: jobs, schedules, the outbox, and the chores of this node."""
 
 import signal
 import threading
+from collections.abc import Callable, Mapping
+
+from django.db import connections
 
 from mainstay.boot import child
+from mainstay.boot.chores import Chores
+from mainstay.boot.git import git_tools
+from mainstay.boot.stores import Stores
+from mainstay.foundation.clock import SYSTEM
+from mainstay.foundation.errors import MainstayError, OutcomeUnknown
+from mainstay.foundation.logs import get_logger
+from mainstay.jobs.worker import Worker
+
+log = get_logger()
+
+_CHORES_EVERY_S = 60.0
 
 
 def main() -> None:
-    with child.begun("worker"):
+    with child.begun("worker") as stores, git_tools(stores) as tools:
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+        chores = Chores(stores, tools)
+        beside = threading.Thread(
+            target=_do_until, args=(stop, chores.of_this_node), name="chores", daemon=True
+        )
+        beside.start()
         child.say_ready()
-        stop.wait()
+        _worker(stores, chores).run(stop)
+
+
+def _worker(stores: Stores, chores: Chores) -> Worker:
+    return Worker(
+        database=stores.database,
+        ledger=stores.ledger,
+        handlers=chores.handlers,
+        event_handlers=chores.event_handlers,
+        periodics=chores.periodics,
+        clock=SYSTEM,
+        after_each=connections.close_all,
+    )
+
+
+def _do_until(stop: threading.Event, chores: Mapping[str, Callable[[], object]]) -> None:
+    """Do all chores once a minute. One that fails is done again in a minute."""
+    while not stop.is_set():
+        for name, chore in chores.items():
+            try:
+                chore()
+            except (MainstayError, OutcomeUnknown, OSError) as error:
+                log.warning("worker.chore_failed", name=name, because=str(error))
+        connections.close_all()
+        stop.wait(_CHORES_EVERY_S)
 
 
 if __name__ == "__main__":

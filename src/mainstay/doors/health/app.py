@@ -22,12 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from mainstay.doors.health import decisions
-from mainstay.doors.health.checks import (
-    Dependencies,
-    database_check,
-    object_store_check,
-    schema_check,
-)
+from mainstay.doors.health.checks import ALL, Dependencies, Look, database_check, schema_check
 from mainstay.doors.health.decisions import NOT_FOUND, Answer, Check, NodeView
 from mainstay.foundation import metrics
 from mainstay.foundation.logs import Secret
@@ -35,13 +30,12 @@ from mainstay.foundation.logs import Secret
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Look = Callable[[Dependencies], Check]
 
 _HEALTH_CHECK = re.compile(r"/health_check(?:/(database|cache|migrations|geo))?(\.json)?/?")
 _PATHS = frozenset({"/-/health", "/-/readiness", "/-/liveness", "/-/metrics", "/status"})
 _CHECK_S_MAX = 5.0
 _LOOKS: dict[str, Sequence[Look]] = {
-    "": (database_check, object_store_check, schema_check),
+    "": ALL,
     "database": (database_check,),
     "cache": (),
     "migrations": (schema_check,),
@@ -94,7 +88,8 @@ class HealthDoor:
         return await self._tell(scope["path"], _flag(scope, b"all"))
 
     def _may_ask(self, scope: Scope) -> bool:
-        given = dict(scope["headers"]).get(b"token", b"").decode("latin-1") or _parameter(scope, b"token")
+        header: bytes = dict(scope["headers"]).get(b"token", b"")
+        given = header.decode("latin-1") or _parameter(scope, b"token")
         return decisions.may_ask(scope["client"][0], given, allowlist=self._allowlist, token=self._token)
 
     async def _tell(self, path: str, with_all: bool) -> Answer:
@@ -133,7 +128,7 @@ class HealthDoor:
 
 def _parameter(scope: Scope, name: bytes) -> str:
     values = parse_qs(scope["query_string"], max_num_fields=20).get(name, [b""])
-    return values[-1].decode("latin-1")
+    return bytes(values[-1]).decode("latin-1")
 
 
 def _flag(scope: Scope, name: bytes) -> bool:

@@ -3,16 +3,15 @@ known error: a dependency that is away is an answer.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mainstay.doors.health.decisions import Check, skew_problem
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import MainstayError
 from mainstay.storage.database import Database
+from mainstay.storage.identity import KEY as MARKER
 from mainstay.storage.objects import ObjectStore
-
-MARKER_KEY = "instance.json"
 
 _NOW_MS = {
     "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
@@ -42,7 +41,7 @@ def database_check(on: Dependencies) -> Check:
 
 def object_store_check(on: Dependencies) -> Check:
     def ask() -> str:
-        return "" if on.objects.size_bytes(MARKER_KEY) is not None else f"{MARKER_KEY} is missing"
+        return "" if on.objects.size_bytes(MARKER) is not None else f"{MARKER} is missing"
 
     return _timed("object_store_check", ask, away="Unable to reach the object store")
 
@@ -52,6 +51,10 @@ def schema_check(on: Dependencies) -> Check:
         return "" if on.schema_is_current() else "the tables do not fit this program; restart the node"
 
     return _timed("schema_check", ask, away="Unable to connect to database")
+
+
+Look = Callable[[Dependencies], Check]
+ALL: Sequence[Look] = (database_check, object_store_check, schema_check)
 
 
 def _timed(name: str, ask: Callable[[], str], *, away: str) -> Check:

@@ -93,7 +93,7 @@ class WebProxy:
                 {
                     "type": "http.response.start",
                     "status": answer.status,
-                    "headers": without_hops([(name.lower(), value) for name, value in answer.raw_headers]),
+                    "headers": answer_headers(answer.raw_headers),
                 }
             )
             async for chunk in answer.content.iter_any():
@@ -209,6 +209,12 @@ def without_hops(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, by
         part.strip().lower() for name, value in listed if name == b"connection" for part in value.split(b",")
     }
     return [(name, value) for name, value in listed if name not in _HOP_BY_HOP and name not in named]
+
+
+def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What the client gets to see; `date` is ours to say, and what serves behind us is nobody's business."""
+    lowered = [(name.lower(), value) for name, value in headers]
+    return [(name, value) for name, value in without_hops(lowered) if name not in (b"date", b"server")]
 
 
 async def _send_error(scope: Scope, send: Send, status: int) -> None:
