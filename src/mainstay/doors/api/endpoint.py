@@ -72,6 +72,8 @@ class Endpoint(APIView):
         response = errors.answer_to(exc)
         if response.status_code == 405:  # noqa: PLR2004 - HTTP's own number
             response["Allow"] = ", ".join(self.allowed_methods)
+        # A refusal is an answer, not an event; bugs are logged by the table already, once.
+        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001 - Django's own mark
         return response
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
@@ -131,7 +133,7 @@ class Endpoint(APIView):
         page = pagination.page_of(self.parameters)
         count = total if total is not None else _count(rows)
         body = shape_all(list(rows[page.offset : page.end]))
-        headers = pagination.page_headers(page, count, url=self._own_url(), query=self._own_query())
+        headers = pagination.page_headers(page, count, url=self.own_url(), query=self.own_query())
         return Response(body, headers=headers)
 
     def keyset_page(
@@ -147,8 +149,8 @@ class Endpoint(APIView):
             keyset,
             last_id=part[-1].id if part else None,
             is_full=len(part) == keyset.per_page,
-            url=self._own_url(),
-            query=self._own_query(),
+            url=self.own_url(),
+            query=self.own_query(),
         )
         return Response(shape_all(part), headers=dict(headers))
 
@@ -165,10 +167,10 @@ class Endpoint(APIView):
             scheme=self.request.scheme or "http", host=self.request.get_host()
         )
 
-    def _own_url(self) -> str:
+    def own_url(self) -> str:
         return self.addresses.external_url + self.request.path_info
 
-    def _own_query(self) -> list[tuple[str, str]]:
+    def own_query(self) -> list[tuple[str, str]]:
         """All parameters of the query but secrets, which have no place in a link."""
         return [
             (name, str(value))
@@ -181,7 +183,9 @@ class Endpoint(APIView):
 @csrf_exempt
 def unknown_route(_request: HttpRequest) -> JsonResponse:
     """Any path that no route knows; answered before anybody looks at tokens."""
-    return JsonResponse({"error": "404 Not Found"}, status=404)
+    response = JsonResponse({"error": "404 Not Found"}, status=404)
+    response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001 - Django's own mark
+    return response
 
 
 def find_user(actor: Actor, wanted: Reference) -> User:
@@ -191,8 +195,7 @@ def find_user(actor: Actor, wanted: Reference) -> User:
 
 def client_address(request: Any) -> str:
     """Where the client is, as the data plane saw it."""
-    address = request.headers.get("X-Mainstay-Client-Address") or request.META.get("REMOTE_ADDR", "")
-    return cast("str", address)
+    return cast("str", request.META.get("REMOTE_ADDR", ""))
 
 
 def _check_size(request: Request) -> None:

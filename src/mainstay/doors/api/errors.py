@@ -26,6 +26,8 @@ from mainstay.foundation.errors import (
 from mainstay.foundation.logs import get_logger
 from mainstay.product.accounts.lookup import NoSuchKey, NoSuchToken, NoSuchUser
 from mainstay.product.accounts.writing import Taken
+from mainstay.product.projects.lookup import NoSuchGroup, NoSuchProject
+from mainstay.product.projects.machines import NoSuchDeployKey, NoSuchDeployToken
 
 log = get_logger()
 
@@ -65,6 +67,10 @@ class WrongField(Invalid):
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}")
         self.fields = {field: (reason,)}
+
+
+class BadRequest(Invalid):
+    """400 with a message in GitLab's own words."""
 
 
 class BodyTooLarge(Invalid):
@@ -177,6 +183,10 @@ _KINDS: Mapping[type[Exception], str] = {
     NoSuchKey: "Key",
     NoSuchToken: "Personal Access Token",
     NoSuchUser: "User",
+    NoSuchProject: "Project",
+    NoSuchGroup: "Group",
+    NoSuchDeployKey: "Deploy Key",
+    NoSuchDeployToken: "Deploy Token",
 }
 
 _TABLE: tuple[tuple[type[Exception], Any], ...] = (

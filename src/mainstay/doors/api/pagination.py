@@ -69,18 +69,26 @@ def keyset_of(parameters: Parameters) -> Keyset | None:
     )
 
 
+def countless_headers(page: Page, *, has_more: bool, url: str, query: QueryPairs) -> dict[str, str]:
+    """The headers of a numbered page of a list too long to be counted."""
+    following = page.number + 1 if has_more else None
+    previous = page.number - 1 if page.number > 1 else None
+    targets = {"prev": previous, "next": following, "first": 1}
+    return {
+        "X-Page": str(page.number),
+        "X-Per-Page": str(page.per_page),
+        "X-Next-Page": str(following or ""),
+        "X-Prev-Page": str(previous or ""),
+        "Link": _links(page, targets, url=url, query=query),
+    }
+
+
 def page_headers(page: Page, total: int, *, url: str, query: QueryPairs) -> dict[str, str]:
     """The headers of a numbered page. `url` is absolute and without query."""
     last = max(1, -(-total // page.per_page))
     following = page.number + 1 if page.number < last else None
     previous = page.number - 1 if 1 < page.number <= last + 1 else None
     targets = {"prev": previous, "next": following, "first": 1, "last": last}
-    base = [(k, v) for k, v in query if k not in ("page", "per_page")]
-    links = [
-        _link(url, [*base, ("page", str(number)), ("per_page", str(page.per_page))], relation)
-        for relation, number in targets.items()
-        if number is not None
-    ]
     return {
         "X-Total": str(total),
         "X-Total-Pages": str(last),
@@ -88,7 +96,7 @@ def page_headers(page: Page, total: int, *, url: str, query: QueryPairs) -> dict
         "X-Per-Page": str(page.per_page),
         "X-Next-Page": str(following or ""),
         "X-Prev-Page": str(previous or ""),
-        "Link": ", ".join(links),
+        "Link": _links(page, targets, url=url, query=query),
     }
 
 
@@ -101,6 +109,15 @@ def keyset_headers(
     name = "id_before" if keyset.descending else "id_after"
     kept = [(k, v) for k, v in query if k != name]
     return {"Link": _link(url, [*kept, (name, str(last_id))], "next")}
+
+
+def _links(page: Page, targets: Mapping[str, int | None], *, url: str, query: QueryPairs) -> str:
+    kept = [(k, v) for k, v in query if k not in ("page", "per_page")]
+    return ", ".join(
+        _link(url, [*kept, ("page", str(number)), ("per_page", str(page.per_page))], relation)
+        for relation, number in targets.items()
+        if number is not None
+    )
 
 
 def _link(url: str, query: QueryPairs, relation: str) -> str:

@@ -173,6 +173,8 @@ class Parameters:
         value = self._values.get(name)
         if value is None:
             return None
+        if isinstance(value, int) and not isinstance(value, bool):
+            return [str(value)]
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         if not isinstance(value, list) or len(value) > ITEMS_MAX:
