@@ -119,6 +119,15 @@ class Browser:
             return self._commit_starting(repository_id, revision.lower())
         return None
 
+    def history(self, repository_id: int, start: Oid, *, skip: int, limit: int) -> list[Commit]:
+        """Commits reachable from `start`, newest first."""
+        arguments = ["rev-list", f"--max-count={limit}", f"--skip={skip}", "--stdin"]
+        with self._copies.pinned(repository_id) as copy:
+            found = run(copy.place, arguments, stdin=f"{start}\n".encode())
+        listed = [Oid(line) for line in found.stdout.decode().split()]
+        commits = self.read_commits(repository_id, listed)
+        return [commits[name] for name in listed if name in commits]
+
     def is_ancestor(self, repository_id: int, ancestor: Oid, descendant: Oid) -> bool:
         """Whether `descendant` contains `ancestor`."""
         if ancestor == descendant:

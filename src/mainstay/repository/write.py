@@ -18,7 +18,8 @@ from mainstay.cache.copies import Copies
 from mainstay.foundation.errors import Conflict, Invalid, NotAllowed, NotFound
 from mainstay.foundation.ids import new_ulid
 from mainstay.git.native.run import GitPlace, run
-from mainstay.git.objectnames import ZERO_OID, Oid, RefName, shown
+from mainstay.git.objectnames import ZERO_OID, Oid, RefName, ref_name, shown
+from mainstay.git.refs import check_pushed_name
 from mainstay.repository import composing
 from mainstay.repository.browse import BRANCHES, TAGS, Browser, Signature
 from mainstay.storage.ledger import Ledger, Pack, Push, RefChange, Repository
@@ -38,6 +39,10 @@ class RefMoved(Conflict):
 
 class NoSuchRef(NotFound):
     """There is no such branch or tag."""
+
+
+class BadRefName(Invalid):
+    """No ref can have this name."""
 
 
 class HeadBranchStays(Invalid):
@@ -161,6 +166,27 @@ class Writer:
             yield _pack_files(repository, quarantine / "pack", objects=len(objects))
         finally:
             shutil.rmtree(quarantine, ignore_errors=True)
+
+
+def branch_ref(name: str) -> RefName:
+    """The full name of a branch, as a user typed it. Raises `BadRefName`."""
+    return _checked_name(BRANCHES, name)
+
+
+def tag_ref(name: str) -> RefName:
+    """The full name of a tag, as a user typed it. Raises `BadRefName`."""
+    return _checked_name(TAGS, name)
+
+
+def _checked_name(prefix: bytes, name: str) -> RefName:
+    full = RefName(prefix + ref_name(name))
+    reason = check_pushed_name(full)
+    # As git does for what people type: a branch called `-x` is nothing but trouble later.
+    if reason is None and name.startswith("-"):
+        reason = "it starts with '-'"
+    if reason is not None:
+        raise BadRefName(f"{name[:100]!r} cannot be a name: {reason}")
+    return full
 
 
 def decide_deletion(name: RefName, rules: PushRules) -> Decision:
