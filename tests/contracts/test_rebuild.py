@@ -117,6 +117,18 @@ class TestEqual:
         assert second == first
         assert fresh.snapshot(repository.id) == lost.ledger.snapshot(repository.id)
 
+    def test_looking_first_changes_nothing(self, lost: Shelf, fresh: SqlLedger) -> None:
+        repository, incomplete = grown(lost), grown(lost)
+        journal_all(lost)
+        lost.objects.delete(f"{lost.ledger.packs(incomplete.id)[2][0].key}.idx")
+        lost.prepare(repository, ref_changes({MAIN: ("2", "3")}))
+        before = {found.key for found in lost.objects.list("")}
+        report = rebuild(lost.objects, None)
+        assert {found.key for found in lost.objects.list("")} == before
+        assert report == rebuild(lost.objects, fresh)
+        assert len(report.prepared) == 1
+        assert report.findings != []
+
     def test_an_empty_store_gives_an_empty_ledger(self, lost: Shelf, fresh: SqlLedger) -> None:
         lost.objects.put_bytes("journal/README", b"not a repository")
         assert rebuild(lost.objects, fresh).repositories == []

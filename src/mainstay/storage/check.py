@@ -50,9 +50,13 @@ def check(
     database: Database,
     repository: int | None = None,
     deep: bool = False,
+    seen: set[str] | None = None,
 ) -> Iterator[Finding]:
-    """Yield what is wrong with one repository, or with all. Raises `NoSuchRepository`, `Unavailable`."""
-    seen: set[str] = set()
+    """Yield what is wrong with one repository, or with all. Raises `NoSuchRepository`, `Unavailable`.
+
+    Packs whose id is in `seen` are passed over, and those that were read are added to it.
+    """
+    seen = set() if seen is None else seen
     with ThreadPoolExecutor(_CONCURRENT_READS, thread_name_prefix="check") as threads:
         for each in _chosen(ledger, repository):
             try:

@@ -73,12 +73,16 @@ class RebuildReport:
 
 def rebuild(
     objects: ObjectStore,
-    ledger: Ledger,
+    ledger: Ledger | None,
     *,
     apply_prepared: bool = False,
     on_repository: Callable[[RebuiltRepository], None] = lambda _: None,
 ) -> RebuildReport:
-    """Write every repository of the journal into `ledger`. Raises `Unavailable` when either is away."""
+    """Write every repository of the journal into `ledger`. Raises `Unavailable` when either is away.
+
+    Without a ledger only say what would come back.
+    """
+    assert ledger is not None or not apply_prepared, "there is nothing to apply it to"
     report = RebuildReport()
     uids = sorted({found.key.split("/")[1] for found in objects.list(JOURNAL) if found.key.count("/") > 1})
     with ThreadPoolExecutor(_CONCURRENT_READS, thread_name_prefix="rebuild") as threads:
@@ -96,7 +100,7 @@ def rebuild(
 
 def _rebuild_one(
     objects: ObjectStore,
-    ledger: Ledger,
+    ledger: Ledger | None,
     threads: ThreadPoolExecutor,
     journal: Journal,
     report: RebuildReport,
@@ -111,7 +115,7 @@ def _rebuild_one(
         return None
     repository = history.snapshot.repository
     report.findings.extend(Finding("error", repository.id, problem) for problem in history.problems)
-    if not _restore(ledger, history):
+    if ledger is not None and not _restore(ledger, history):
         message = f"repository {journal.uid} is in the database with another history: left alone"
         report.findings.append(Finding("error", repository.id, message))
         return None
@@ -140,21 +144,22 @@ def _restore(ledger: Ledger, history: History) -> bool:
 
 
 def _protect_incomplete(
-    objects: ObjectStore, ledger: Ledger, snapshot: Snapshot, report: RebuildReport
+    objects: ObjectStore, ledger: Ledger | None, snapshot: Snapshot, report: RebuildReport
 ) -> None:
     """Nobody may push onto a repository that lacks packs: it would only hide what is lost."""
     repository = snapshot.repository
     findings = missing_files(objects, repository.id, snapshot.packs)
     report.findings.extend(findings)
     if any(finding.severity == "error" for finding in findings) and repository.write_state == "writable":
-        ledger.set_write_state(repository.id, "read_only", actor=ACTOR)
+        if ledger is not None:
+            ledger.set_write_state(repository.id, "read_only", actor=ACTOR)
         message = f"repository {repository.uid} is read-only because packs are missing"
         report.findings.append(Finding("error", repository.id, message))
 
 
 def _settle_prepared(
     objects: ObjectStore,
-    ledger: Ledger,
+    ledger: Ledger | None,
     journal: Journal,
     known: set[str],
     report: RebuildReport,
@@ -166,7 +171,7 @@ def _settle_prepared(
         if push.push_id in known:
             continue
         reason = "not asked to apply it"
-        if apply_prepared:
+        if apply_prepared and ledger is not None:
             reason = _apply(objects, ledger, prepared)
         refs = [shown(change.name) for change in push.changes]
         report.prepared.append(

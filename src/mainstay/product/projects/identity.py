@@ -143,6 +143,9 @@ def _restored_project(
     identity: Mapping[str, Any], namespace: Namespace, repository_id: int, clock: Clock
 ) -> Project:
     fields = identity["project"]
+    there = Project.objects.filter(id=fields["id"], repository_id=repository_id).first()
+    if there is not None:
+        return there
     full_path = f"{namespace.full_path}/{fields['path']}"
     project = Project(
         **{field: fields[field] for field in _PROJECT_FIELDS},
