@@ -217,8 +217,9 @@ def agrees(accepted: bool, theirs: Finished, request: bytes, about_more: bytes) 
 
     `about_more` matches a complaint that comes after git has taken the request.
     """
-    took = theirs.exit_code == 0 or re.search(about_more, theirs.stderr + theirs.stdout) is not None
-    return accepted == took or (took and STRICTER.search(request) is not None)
+    if theirs.exit_code == 0:
+        return accepted or STRICTER.search(request) is not None
+    return not accepted or re.search(about_more, theirs.stderr + theirs.stdout) is not None
 
 
 FETCH_LINES = ["thin-pack", "no-progress", "include-tag", "ofs-delta", "done", "wait-for-done", "deepen 2"]
