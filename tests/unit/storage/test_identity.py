@@ -4,7 +4,6 @@ import pytest
 
 from mainstay.foundation.clock import ManualClock
 from mainstay.foundation.errors import Conflict, Unavailable
-from mainstay.foundation.ids import new_ulid
 from mainstay.storage.identity import (
     KEY,
     Marker,
@@ -16,7 +15,7 @@ from mainstay.storage.identity import (
 )
 from mainstay.storage.objects.memory import MemoryStore
 
-OURS, THEIRS = new_ulid(), new_ulid()
+OURS, THEIRS = "01JD6Q9Z4M8W3N5V7X2Y1B0CDE", "01JD6Q9Z4M8W3N5V7X2Y1B0CDF"
 
 
 def test_a_fresh_store_has_no_marker() -> None:
