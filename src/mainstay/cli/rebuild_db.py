@@ -1,6 +1,7 @@
 """`mainstay rebuild-db`: the database is lost, the object store is not."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mainstay.boot.prepare import prepare
 from mainstay.boot.settings import load_for_command
 from mainstay.boot.stores import Stores, opened_stores
 from mainstay.cli.frame import data_option, json_option, show
+from mainstay.foundation import logs
 from mainstay.foundation.clock import iso8601
 from mainstay.foundation.errors import MainstayError, NotFound
 from mainstay.ops import settings_store
@@ -47,10 +49,12 @@ def command(only_look: bool, apply_prepared: bool, data: Path | None, as_json: b
     """
     if only_look and apply_prepared:
         raise click.UsageError("--check changes nothing, so there is nothing to apply with --apply-prepared")
+    logs.configure(process="cli", level="warning")
     settings = load_for_command(data)
     layout = Layout(settings.data)
     make_directories(layout)
-    with pid_lock(layout.pid), opened_stores(settings) as stores:
+    # Looking is fine beside a running node. Writing is not: the node would serve what is half there.
+    with nullcontext() if only_look else pid_lock(layout.pid), opened_stores(settings) as stores:
         marker = read_marker(stores.objects)
         if marker is None:
             raise NothingToRebuild("the object store holds no Mainstay instance: is this the right one?")
@@ -66,8 +70,10 @@ def _rebuild(stores: Stores, marker: Marker, *, apply_prepared: bool) -> Rebuild
     setup_django()
     with migration_lock():
         migrate()
-    # Before anything else the new database becomes that of the old instance, or is found to be another's.
-    settings_store.ensure(stores.database, settings_store.INSTANCE_ID, lambda: marker.instance)
+    if settings_store.read(stores.database, settings_store.PREPARED_FOR) is None:
+        # Nobody ever served from this database. A start that was refused may have given it a name of its
+        # own; from now on it is the database of the instance in the store.
+        settings_store.write(stores.database, settings_store.INSTANCE_ID, marker.instance)
     prepare(stores)
     report = rebuild(stores.objects, stores.ledger, apply_prepared=apply_prepared, on_repository=_progress)
     for repository in report.repositories:
