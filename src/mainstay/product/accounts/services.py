@@ -25,6 +25,8 @@ log = get_logger()
 
 _EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,189}\Z")
 _DESCRIPTION_MAX = 1000
+_PROFILE = ("username", "username_lower", "name", "email", "email_lower", "bio", "is_admin")
+"""Only these are written by a change of the profile: a password set meanwhile stays set."""
 
 
 class BadEmail(Invalid):
@@ -91,6 +93,10 @@ def update_user(
     is_admin: bool | None = None,
 ) -> User:
     """Change what is given. Raises as `create_user`."""
+    renamed = username is not None and username != user.username
+    if username is not None:
+        user.username = check_segment(username, what="the user name", at_top=True)
+        user.username_lower = username.lower()
     if name is not None:
         user.name = check_text(name, what="the name")
     if email is not None:
@@ -99,12 +105,8 @@ def update_user(
         user.bio = check_description(bio)[:255]
     if is_admin is not None:
         user.is_admin = is_admin
-    renamed = username is not None and username != user.username
-    if username is not None and renamed:
-        user.username = check_segment(username, what="the user name", at_top=True)
-        user.username_lower = username.lower()
     with writing(taken="the user name or the e-mail address is taken"):
-        user.save()
+        user.save(update_fields=_PROFILE)
         if renamed:
             user_renamed.send(User, user=user)
     return user

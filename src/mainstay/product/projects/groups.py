@@ -3,6 +3,8 @@
 Not here: whether the actor may (`access.policy`, asked by `lookup`), who is in a group (`membership`).
 """
 
+from collections.abc import Iterable
+
 from mainstay.access.actors import SYSTEM as BY_ITSELF
 from mainstay.access.actors import Actor
 from mainstay.access.roles import Role, Visibility
@@ -18,6 +20,7 @@ from mainstay.product.projects.places import (
     WrongPlace,
     check_visibility,
     full_path_in,
+    locked,
     namespaces_below,
     projects_below,
     write_identities,
@@ -41,26 +44,25 @@ def create_group(
 
     Raises `BadName`, `Taken`, `VisibilityTooWide`, `WrongPlace`.
     """
-    _check_parent(parent, visibility)
-    full_path = full_path_in(parent, path, what="the group path")
     group = Namespace(
         kind=Namespace.Kind.GROUP,
-        parent=parent,
         name=check_text(name or path, what="the group name"),
         path=path,
-        full_path=full_path,
-        full_path_lower=full_path.lower(),
         visibility=visibility,
         description=check_description(description),
         created_at_ms=clock.now_ms(),
     )
-    with writing(taken=f"the path {full_path!r} is taken"):
+    with writing(taken=f"the path {path!r} is taken"):
+        group.parent = None if parent is None else locked(parent)
+        _check_parent(group.parent, visibility)
+        group.full_path = full_path_in(group.parent, path, what="the group path")
+        group.full_path_lower = group.full_path.lower()
         group.save(force_insert=True)
         claim(group)
         Member.objects.create(
             namespace=group, user=creator, access_level=Role.OWNER, created_at_ms=clock.now_ms()
         )
-    log.info("projects.group_created", namespace_id=group.id, path=full_path)
+    log.info("projects.group_created", namespace_id=group.id, path=group.full_path)
     return group
 
 
@@ -73,17 +75,21 @@ def set_group(
     by: Actor = BY_ITSELF,
 ) -> Namespace:
     """Change what is given. Narrowing refuses while something inside is wider (`VisibilityTooWide`)."""
-    if name is not None:
-        group.name = check_text(name, what="the group name")
-    if description is not None:
-        group.description = check_description(description)
-    if visibility is not None:
-        _check_parent(group.parent, visibility)
-        _check_nothing_wider(group, visibility)
-        group.visibility = visibility
     with writing():
-        group.save()
-        write_identities(projects_below(group), by)
+        inside = namespaces_below(group)
+        projects = projects_below(inside[0])
+        if name is not None:
+            group.name = check_text(name, what="the group name")
+        if description is not None:
+            group.description = check_description(description)
+        if visibility is not None:
+            _check_parent(group.parent, visibility)
+            _check_nothing_wider([*inside[1:], *projects], visibility)
+            group.visibility = visibility
+        group.save(update_fields=["name", "description", "visibility"])
+        for project in projects:
+            project.refresh_from_db(fields=["namespace"])
+        write_identities(projects, by)
     return group
 
 
@@ -103,9 +109,10 @@ def transfer_group(group: Namespace, parent: Namespace | None, *, by: Actor) -> 
 def delete_group(group: Namespace, *, by: Actor) -> None:
     """Delete the group with every project and group in it."""
     with writing():
-        for project in projects_below(group):
+        inside = namespaces_below(group)
+        for project in projects_below(inside[0]):
             delete_project(project, by=by)
-        for namespace in sorted(namespaces_below(group), key=lambda each: -each.full_path.count("/")):
+        for namespace in sorted(inside, key=lambda each: -each.full_path.count("/")):
             namespace.delete()
     log.info("projects.group_deleted", path=group.full_path, by=by.label)
 
@@ -137,25 +144,30 @@ def move_namespace_of(user: User) -> None:
 
 
 def _move_namespace(namespace: Namespace, parent: Namespace | None, path: str, by: Actor) -> Namespace:
-    before = namespace.full_path
     what = "the group path" if namespace.kind == Namespace.Kind.GROUP else "the user name"
-    after = full_path_in(parent, path, what=what)
-    below, projects = namespaces_below(namespace), projects_below(namespace)
-    with writing(taken=f"the path {after!r} is taken"):
+    with writing(taken=f"the path {path!r} is taken there"):
+        if parent is not None:
+            parent = locked(parent)
+        after = full_path_in(parent, path, what=what)
+        below = namespaces_below(namespace)
+        top, before = below[0], below[0].full_path
+        projects = projects_below(top)
+        top.path, top.parent = path, parent
         moved: list[Namespace | Project] = [*below, *projects]
         for each in moved:
-            each.full_path = after + each.full_path[len(before) :]
-            if isinstance(each, Namespace) and each.id == namespace.id:
-                each.path, each.parent = path, parent
-            if len(each.full_path) > FULL_PATH_MAX:
-                raise BadName(f"the path {each.full_path[:80]!r}… would be too long")
-            each.full_path_lower = each.full_path.lower()
-            each.save()
-            claim(each)
-        write_identities(projects_below(Namespace.objects.get(id=namespace.id)), by)
+            _put(each, after + each.full_path[len(before) :])
+        write_identities(projects_below(top), by)
     namespace.refresh_from_db()
     log.info("projects.namespace_moved", namespace_id=namespace.id, before=before, after=after, by=by.label)
     return namespace
+
+
+def _put(thing: Namespace | Project, full_path: str) -> None:
+    if len(full_path) > FULL_PATH_MAX:
+        raise BadName(f"the path {full_path[:80]!r}… would be too long")
+    thing.full_path, thing.full_path_lower = full_path, full_path.lower()
+    thing.save()
+    claim(thing)
 
 
 def _check_parent(parent: Namespace | None, visibility: Visibility) -> None:
@@ -166,8 +178,7 @@ def _check_parent(parent: Namespace | None, visibility: Visibility) -> None:
     check_visibility(parent, visibility)
 
 
-def _check_nothing_wider(group: Namespace, visibility: Visibility) -> None:
-    inside: list[Namespace | Project] = [*namespaces_below(group)[1:], *projects_below(group)]
+def _check_nothing_wider(inside: Iterable[Namespace | Project], visibility: Visibility) -> None:
     wider = next((each for each in inside if each.visibility > visibility), None)
     if wider is not None:
         raise VisibilityTooWide(f"{wider.full_path!r} inside is more visible than {visibility.name.lower()}")

@@ -8,6 +8,7 @@ from mainstay.access.roles import Visibility
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import Invalid
 from mainstay.product.accounts.names import FULL_PATH_MAX, BadName, check_segment
+from mainstay.product.accounts.writing import Taken
 from mainstay.product.projects.identity import identity_of
 from mainstay.product.projects.models import Namespace, Project
 from mainstay.storage.database.django import DjangoDatabase
@@ -45,17 +46,41 @@ def check_visibility(namespace: Namespace, visibility: Visibility) -> None:
         raise VisibilityTooWide(f"{wide} is not allowed in the {narrow} group {namespace.full_path!r}")
 
 
+def locked(namespace: Namespace) -> Namespace:
+    """The namespace as it is now; its path stays so until the transaction ends.
+
+    Whoever puts something into a namespace locks it first, else a rename at the same moment would leave
+    the new thing under the old path.
+    """
+    fresh = Namespace.objects.select_for_update().filter(id=namespace.id).first()
+    if fresh is None:
+        raise WrongPlace(f"{namespace.full_path!r} was deleted a moment ago")
+    return fresh
+
+
 def namespaces_below(namespace: Namespace) -> list[Namespace]:
-    """The namespace and all in it."""
-    below = Namespace.objects.filter(full_path_lower__startswith=f"{namespace.full_path_lower}/")
-    return [namespace, *below.order_by("full_path_lower")]
+    """The namespace and all in it, from the top, locked until the transaction ends."""
+    seen: list[Namespace] = [locked(namespace)]
+    for _ in range(_DEPTH_MAX):
+        prefix = f"{seen[0].full_path_lower}/"
+        inside = Namespace.objects.select_for_update().filter(full_path_lower__startswith=prefix)
+        found = [seen[0], *inside.order_by("full_path_lower")]
+        # Something made while we waited for a lock is seen only by asking again.
+        if {each.id for each in found} == {each.id for each in seen}:
+            return found
+        seen = found
+    raise Taken(f"{namespace.full_path!r} keeps changing")
 
 
 def projects_below(namespace: Namespace) -> list[Project]:
-    below = Project.objects.filter(full_path_lower__startswith=f"{namespace.full_path_lower}/")
-    return list(below.select_related("namespace", "creator").order_by("id"))
+    """All projects in the namespace and in what is in it, locked until the transaction ends."""
+    inside = Project.objects.select_for_update(of=("self",)).filter(
+        full_path_lower__startswith=f"{namespace.full_path_lower}/"
+    )
+    return list(inside.select_related("namespace", "creator").order_by("id"))
 
 
 def write_identities(projects: Iterable[Project], by: Actor) -> None:
+    """Tell the ledger what the projects are now."""
     for project in projects:
         ledger().set_identity(project.repository_id, identity_of(project), actor=by.label)

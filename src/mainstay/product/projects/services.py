@@ -17,10 +17,7 @@ from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import get_logger
 from mainstay.git.objectnames import RefName
 from mainstay.product.accounts.models import User
-from mainstay.product.accounts.names import (
-    check_description,
-    check_text,
-)
+from mainstay.product.accounts.names import check_description, check_segment, check_text
 from mainstay.product.accounts.writing import Taken, writing
 from mainstay.product.projects import locate
 from mainstay.product.projects.identity import claim, identity_of
@@ -31,6 +28,7 @@ from mainstay.product.projects.places import (
     check_visibility,
     full_path_in,
     ledger,
+    locked,
     write_identities,
 )
 from mainstay.storage.database.django import DjangoDatabase
@@ -139,19 +137,22 @@ def set_project(
     settings: Mapping[str, Any] | None = None,
 ) -> Project:
     """Change what is given; `settings` are columns such as `merge_method`."""
+    changed = _known_settings(settings or {})
     if name is not None:
-        project.name = check_text(name, what="the project name")
+        changed["name"] = check_text(name, what="the project name")
     if description is not None:
-        project.description = check_description(description)
-    if visibility is not None:
-        check_visibility(project.namespace, visibility)
-        project.visibility = visibility
+        changed["description"] = check_description(description)
     if archived is not None:
-        project.archived = archived
-    for field, value in _known_settings(settings or {}).items():
-        setattr(project, field, value)
+        changed["archived"] = archived
     with writing():
-        project.save()
+        namespace = locked(project.namespace)
+        if visibility is not None:
+            check_visibility(namespace, visibility)
+            changed["visibility"] = visibility
+        for field, value in changed.items():
+            setattr(project, field, value)
+        project.save(update_fields=sorted(changed))
+        project.refresh_from_db()
         write_identities([project], by)
     return project
 
@@ -163,7 +164,6 @@ def rename_project(project: Project, path: str, *, by: Actor) -> Project:
 
 def transfer_project(project: Project, namespace: Namespace, *, by: Actor) -> Project:
     """Put the project into another namespace. Raises `Taken`, `VisibilityTooWide`."""
-    check_visibility(namespace, Visibility(project.visibility))
     return _move_project(project, namespace, project.path, by)
 
 
@@ -182,14 +182,11 @@ def delete_project(project: Project, *, by: Actor) -> None:
 
 
 def _new_project(namespace: Namespace, path: str, name: str, visibility: Visibility, clock: Clock) -> Project:
-    check_visibility(namespace, visibility)
-    full_path = full_path_in(namespace, path, what="the project path")
+    check_segment(path, what="the project path", at_top=False)
     return Project(
         namespace=namespace,
         name=check_text(name or path, what="the project name"),
         path=path,
-        full_path=full_path,
-        full_path_lower=full_path.lower(),
         visibility=visibility,
         # The identity in the repository's first change names the project's id, so the row comes first.
         # Until the repository has an id, a number that no repository has keeps the place.
@@ -202,7 +199,8 @@ def _new_project(namespace: Namespace, path: str, name: str, visibility: Visibil
 def _save_new(
     project: Project, make_repository: Callable[[Mapping[str, Any]], Repository], by: Actor
 ) -> Project:
-    with writing(taken=f"the path {project.full_path!r} is taken"):
+    with writing(taken=f"the path {project.path!r} is taken in {project.namespace.full_path!r}"):
+        _place(project, locked(project.namespace))
         project.save(force_insert=True)
         claim(project)
         project.repository_id = make_repository(identity_of(project)).id
@@ -212,16 +210,28 @@ def _save_new(
 
 
 def _move_project(project: Project, namespace: Namespace, path: str, by: Actor) -> Project:
-    before = project.full_path
-    full_path = full_path_in(namespace, path, what="the project path")
-    project.namespace, project.path = namespace, path
-    project.full_path, project.full_path_lower = full_path, full_path.lower()
-    with writing(taken=f"the path {full_path!r} is taken"):
-        project.save()
-        claim(project)
-        write_identities([project], by)
-    log.info("projects.project_moved", project_id=project.id, before=before, after=full_path, by=by.label)
+    with writing(taken=f"the path {path!r} is taken in {namespace.full_path!r}"):
+        target = locked(namespace)
+        moving = Project.objects.select_for_update().get(id=project.id)
+        before = moving.full_path
+        moving.path = path
+        _place(moving, target)
+        moving.save(update_fields=["namespace", "path", "full_path", "full_path_lower"])
+        claim(moving)
+        write_identities([moving], by)
+    project.refresh_from_db()
+    log.info(
+        "projects.project_moved", project_id=project.id, before=before, after=project.full_path, by=by.label
+    )
     return project
+
+
+def _place(project: Project, namespace: Namespace) -> None:
+    """Put the project into the namespace, which must be locked."""
+    check_visibility(namespace, Visibility(project.visibility))
+    project.namespace = namespace
+    project.full_path = full_path_in(namespace, project.path, what="the project path")
+    project.full_path_lower = project.full_path.lower()
 
 
 def _known_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
