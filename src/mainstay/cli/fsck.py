@@ -12,15 +12,21 @@ from mainstay.access.actors import Actor, Kind
 from mainstay.boot.git import GitTools, git_tools
 from mainstay.boot.stores import Stores
 from mainstay.cli.frame import data_option, json_option, opened, show
-from mainstay.foundation.errors import MainstayError
+from mainstay.foundation.errors import MainstayError, NotFound
+from mainstay.ops import settings_store
 from mainstay.product.projects import locate
 from mainstay.repository import verify
 from mainstay.storage.check import Finding, check
+from mainstay.storage.identity import check_owner, read_marker
 from mainstay.storage.ledger import NoSuchRepository, Repository
 
 SOUND, DAMAGED, NOT_CHECKED = 0, 1, 2
 
 _OPERATOR = Actor(kind=Kind.SYSTEM, name="operator", is_admin=True)
+
+
+class NothingHere(NotFound):
+    """There is no instance to check."""
 
 
 @click.command
@@ -35,6 +41,7 @@ def command(project: str | None, quick: bool, data: Path | None, as_json: bool) 
     """
     try:
         with opened(data, orm=False) as stores, git_tools(stores) as tools:
+            _check_store(stores)
             checked, findings = _verify(stores, tools, project, quick=quick, as_json=as_json)
     except MainstayError as problem:
         click.echo(f"mainstay: {problem}", err=True)
@@ -44,6 +51,14 @@ def command(project: str | None, quick: bool, data: Path | None, as_json: bool) 
     verdict = "damage was found" if damaged else "sound"
     show(answer, as_json=as_json, text=f"{checked} repositories checked, {len(findings)} findings: {verdict}")
     return DAMAGED if damaged else SOUND
+
+
+def _check_store(stores: Stores) -> None:
+    """One sentence about a disk that is not mounted, rather than one about each pack."""
+    instance = settings_store.read(stores.database, settings_store.INSTANCE_ID)
+    if instance is None:
+        raise NothingHere("no node was ever started on this data directory: there is nothing to check")
+    check_owner(read_marker(stores.objects), instance, is_new_database=False)
 
 
 def _verify(
