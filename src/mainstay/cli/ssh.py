@@ -54,7 +54,7 @@ def authorized_keys(key: tuple[str, ...], serve_command: str | None, data: Path 
 def _fingerprint(key: tuple[str, ...]) -> str:
     from mainstay.product.accounts.keys import fingerprint_of_line  # noqa: PLC0415 - loads a crypto library
 
-    if len(key) == 1 and key[0].startswith("SHA256:"):
+    if len(key) == 1 and key[0].startswith("SHA256:") and key[0].isascii():
         return key[0]
     if len(key) == _WORDS_OF_A_KEY:
         return fingerprint_of_line(*key)

@@ -51,7 +51,8 @@ def list_tokens(username: str | None, data: Path | None, as_json: bool) -> None:
         owner = lookup.user_named(username) if username else None
         rows = [_row(token) for token in lookup.tokens_for(BY_ITSELF, user=owner)]
     head = ("id", "user", "name", "scopes", "active", "expires_at", "last_used_at")
-    show(rows, as_json=as_json, text=table(head, [[row[column] or "-" for column in head] for row in rows]))
+    cells = [[_cell(row[column]) for column in head] for row in rows]
+    show(rows, as_json=as_json, text=table(head, cells))
 
 
 @command.command
@@ -68,6 +69,12 @@ def revoke(token_id: int, data: Path | None, as_json: bool) -> None:
         services.revoke_token(token)
         row = _row(token)
     show(row, as_json=as_json, text=f"token {token_id} ({row['name']}) of {row['user']} is revoked")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    return "-" if value is None else str(value)
 
 
 def _row(token: Any) -> dict[str, Any]:

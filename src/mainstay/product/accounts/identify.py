@@ -32,6 +32,7 @@ __all__ = [
 log = get_logger()
 
 _SECRET_MAX = 1024
+_NAME_MAX = 255
 _LAST_USED_EVERY_MS = 60_000
 
 _SELECT_PERSONAL = """
@@ -117,7 +118,7 @@ def by_password(
     # A user name cannot have an '@', so there is no name that is somebody else's address.
     column = "email_lower" if "@" in username else "username_lower"
     statement = _SELECT_USER.format(column=column)
-    row = _look_up(database, statement, key, username.lower()[:_SECRET_MAX].replace("\0", ""), clock)
+    row = _look_up(database, statement, key, _plausible(username), clock)
     _, user_id, name, is_admin, state, password_hash = row
     fits = passwords_of(settings).fits(password, password_hash or "")
     if not fits or state != "active":
@@ -155,6 +156,12 @@ def public_key_line(database: Database, fingerprint: str) -> str | None:
 def note_ssh_key_used(database: Database, key_id: int, *, clock: Clock) -> None:
     """Remember that somebody signed in with this key, to the minute."""
     _note_used(database, "sshkey", key_id, None, clock)
+
+
+def _plausible(username: str) -> str:
+    """The name in lower case, or for what nobody can be called "", which nobody is called either."""
+    lowered = username.lower()
+    return lowered if len(lowered) <= _NAME_MAX and lowered.isprintable() else ""
 
 
 def _look_up(database: Database, statement: str, key: str | None, wanted: str, clock: Clock) -> Sequence[Any]:

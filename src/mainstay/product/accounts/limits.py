@@ -40,7 +40,8 @@ def counted_as(address: str, settings: AccountsSettings) -> str | None:
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return address[:_OTHER_MAX] or "unknown"
+        # Not an address, such as the name of a socket: these are counted together when they are odd.
+        return address if 0 < len(address) <= _OTHER_MAX and address.isprintable() else "unknown"
     if isinstance(parsed, ipaddress.IPv6Address):
         parsed = parsed.ipv4_mapped or parsed
     if any(parsed in network for network in _networks(settings.never_banned)):
