@@ -31,7 +31,7 @@ _GROUP = "groups/<reference:group>"
 _PROJECT = "projects/<reference:project>"
 _BRANCHES = f"{_PROJECT}/repository/branches"
 
-_ROUTES: dict[str, type[Endpoint]] = {
+ROUTES: dict[str, type[Endpoint]] = {
     "version": about.Version,
     "metadata": about.Metadata,
     "user": users.CurrentUser,
@@ -106,5 +106,5 @@ _ROUTES: dict[str, type[Endpoint]] = {
 
 def patterns(kit: Kit) -> list[URLPattern]:
     """The routes, each with the dependencies it works with."""
-    known: list[Any] = [path(route, endpoint.as_view(kit=kit)) for route, endpoint in _ROUTES.items()]
+    known: list[Any] = [path(route, endpoint.as_view(kit=kit)) for route, endpoint in ROUTES.items()]
     return [*known, re_path(r"", unknown_route)]
