@@ -198,6 +198,7 @@ class Receiver:
             self._threads.run(is_connected, quarantine.place, new, known=known, limits=limits),
         )
         push.refuse(_refused_by_kind(push.brings, kinds))
+        # A shallow client is welcome as long as what it lacks is here: so its shallow lines are not needed.
         if not connected:
             push.refuse(await self._threads.run(_refused_as_broken, push.brings, quarantine, known, objects))
         push.refuse(await self._threads.run(_refused_as_forced, push, quarantine, objects))
@@ -261,10 +262,6 @@ def _begin(request: PushRequest, listing: RefListing, rules: PushRules, context:
     push = _Push(new_ulid(), request, listing, rules, context)
     push.changes = [RefChange(command.name, command.old, command.new) for command in request.commands]
     push.refused = refusals(push.changes, listing=listing, rules=rules, atomic=request.is_atomic)
-    if request.shallows:
-        push.refuse(
-            {change.name: "shallow update not allowed: push from a full clone" for change in push.changes}
-        )
     return push
 
 
