@@ -21,7 +21,7 @@ from mainstay.git.protocol.advertise import (
     receive_pack_refs,
     upload_pack_refs,
 )
-from mainstay.git.protocol.pktline import DELIM, FLUSH, encode
+from mainstay.git.protocol.pktline import DELIM, FLUSH, MalformedPkt, encode, pkt_length
 from mainstay.git.refs import check_pushed_name, check_ref_name
 from support.native_git import EMPTY_PACK, annotated_tag, bare_repository, commit, set_refs
 
@@ -105,6 +105,39 @@ def test_names_for_receive_pack(tmp_path: Path) -> None:
     ours = {name for name in names if check_pushed_name(name) is not None}
     assert funny == ours
     assert len(names) > len(funny) > 500
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        b"-001",
+        b"+00a",
+        b" 00a",
+        b"00a ",
+        b"0x0a",
+        b"1_00",
+        b"988\n",
+        b"00g0",
+        b"\0\0\0\0",
+        b"0003",
+        b"fff4",
+        b"ffff",
+    ],
+)
+def test_lengths_that_neither_reads(place: GitPlace, prefix: bytes) -> None:
+    stream = prefix + b"x" * 70_000
+    with pytest.raises(MalformedPkt):
+        pkt_length(prefix)
+    assert b"bad line length" in service(place, "receive-pack", stream).stderr
+    assert b"bad line length" in service(place, "upload-pack", stream).stderr
+
+
+def test_lengths_that_only_git_reads(place: GitPlace) -> None:
+    """The largest packet is 65520 bytes by the book; git takes three more, and we do not."""
+    for prefix in (b"fff1", b"fff3"):
+        with pytest.raises(MalformedPkt):
+            pkt_length(prefix)
+        assert b"bad line length" not in service(place, "receive-pack", prefix + b"x" * 70_000).stderr
 
 
 def test_refs_are_advertised_as_git_does(place: GitPlace, tip: Oid) -> None:

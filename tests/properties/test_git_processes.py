@@ -1,9 +1,11 @@
 """Git processes: alone with what we give them, within limits, and gone when they are not needed."""
 
 import asyncio
+import hashlib
 import io
 import os
 import stat
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import uvloop
 
 from mainstay.git.native import place as places
 from mainstay.git.native import version
+from mainstay.git.native.commands import COMMANDS
 from mainstay.git.native.place import GitMissing, environment_of
 from mainstay.git.native.run import (
     GitFailed,
@@ -146,6 +149,20 @@ def test_planted_hooks_never_run(place: GitPlace, tmp_path: Path) -> None:
     assert list(tmp_path.glob("ran-*")) == []
 
 
+@pytest.mark.parametrize("command", sorted(name for name, known in COMMANDS.items() if known.end_of_options))
+@pytest.mark.parametrize(
+    "option", ["--output={}", "--exec=touch {}", "-o{}", "--open-files-in-pager=touch {}"]
+)
+def test_nothing_after_the_options_is_an_option(
+    place: GitPlace, tmp_path: Path, command: bytes, option: str
+) -> None:
+    set_refs(place, {b"refs/heads/main": commit(place)})
+    hostile = option.format(tmp_path / "written")
+    run(place, [command, "--end-of-options", hostile], check=False, limits=Limits(wall_s_max=20))
+    assert list(tmp_path.iterdir()) == [place.git_dir] or command == b"init"
+    assert not (tmp_path / "written").exists()
+
+
 def test_replace_refs_replace_nothing(place: GitPlace) -> None:
     true, false = commit(place, message="true"), commit(place, message="false")
     set_refs(place, {b"refs/replace/" + true.encode(): false})
@@ -157,6 +174,26 @@ def test_memory_is_limited(place: GitPlace) -> None:
     assert len(run(place, ["cat-file", "commit", huge]).stdout) > 60_000_000
     with pytest.raises(GitFailed, match=r"(?i)out of memory|mmap|malloc"):
         run(place, ["cat-file", "--batch"], stdin=huge.encode(), limits=Limits(data_bytes_max=30_000_000))
+
+
+def test_a_blob_that_unpacks_to_much_is_not_held_in_memory(place: GitPlace, tmp_path: Path) -> None:
+    """100 MB of zeros are a pack of 100 kB; git without our configuration inflates them in memory."""
+    blob = b"\0" * 100_000_000
+    size, more = b"", len(blob) >> 4
+    while more:
+        size, more = size + bytes([more & 0x7F | (0x80 if more > 0x7F else 0)]), more >> 7
+    body = b"PACK\0\0\0\2\0\0\0\1" + bytes([0x80 | 3 << 4 | len(blob) & 15]) + size + zlib.compress(blob, 1)
+    pack = body + hashlib.sha1(body, usedforsecurity=False).digest()
+    limits = Limits(data_bytes_max=48_000_000)
+    assert b"pack\t" in run(place, ["index-pack", "--stdin", "--strict"], stdin=pack, limits=limits).stdout
+    with pytest.raises(GitFailed, match="memory"):
+        run(
+            GitPlace(git_dir=bare_repository(tmp_path / "other.git").git_dir),
+            ["index-pack", "--stdin", "--strict"],
+            stdin=pack,
+            limits=limits,
+            config={"core.bigFileThreshold": "512m"},
+        )
 
 
 def test_output_is_limited(place: GitPlace) -> None:

@@ -88,11 +88,6 @@ COMMANDS: dict[bytes, Command] = {
         pairs="-L",
         words="HEAD",
     ),
-    b"bundle": _command(
-        flags="--all --stdin --quiet -q --no-progress",
-        valued="--version=",
-        words="create verify list-heads -",
-    ),
     b"cat-file": _command(
         flags="-e -p -t -s --batch --batch-check --batch-command --batch-all-objects --buffer --unordered "
         "--no-filter -z --allow-unknown-type",
@@ -111,7 +106,6 @@ COMMANDS: dict[bytes, Command] = {
         words="write verify",
     ),
     b"commit-tree": _command(reads_only=False, end_of_options=False, pairs="-p -m -F"),
-    b"count-objects": _command(flags="-v --verbose -H"),
     b"diff": _command(flags=_DIFF_FLAGS + " --cached --no-index", valued=_DIFF_VALUED, words="HEAD"),
     b"diff-tree": _command(flags=_DIFF_FLAGS, valued=_DIFF_VALUED, words="HEAD"),
     b"for-each-ref": _command(
@@ -168,7 +162,6 @@ COMMANDS: dict[bytes, Command] = {
         flags="--write-tree --messages --no-messages --name-only -z --allow-unrelated-histories --stdin",
         valued="--merge-base= -X --strategy-option=",
     ),
-    b"mktag": _command(reads_only=False, flags="--strict --no-strict"),
     b"mktree": _command(reads_only=False, flags="-z --missing --batch"),
     b"multi-pack-index": _command(
         reads_only=False,
@@ -188,14 +181,6 @@ COMMANDS: dict[bytes, Command] = {
         valued="--threads= --window= --depth= --window-memory= --max-pack-size= --compression= --filter= "
         "--index-version= --keep-pack= --shallow-file= --cruft-expiration= --uri-protocol=",
     ),
-    b"prune-packed": _command(reads_only=False, flags="--quiet -q --dry-run -n"),
-    b"pack-refs": _command(reads_only=False, flags="--all --prune --no-prune"),
-    b"patch-id": _command(flags="--stable --unstable --verbatim"),
-    b"read-tree": _command(
-        reads_only=False,
-        flags="--empty --reset -m -i --trivial --aggressive",
-        valued="--index-output= --prefix=",
-    ),
     b"receive-pack": _command(reads_only=False, flags="--stateless-rpc --http-backend-info-refs"),
     b"rev-list": _command(flags=_WALK_FLAGS, valued=_WALK_VALUED, words="HEAD"),
     b"rev-parse": _command(
@@ -210,18 +195,8 @@ COMMANDS: dict[bytes, Command] = {
         words="HEAD",
     ),
     b"show-index": _command(valued="--object-format="),
-    b"show-ref": _command(
-        end_of_options=False, flags="--head --heads --tags --verify --quiet -q -d --dereference --hash -s"
-    ),
     b"symbolic-ref": _command(
         reads_only=False, flags="--quiet -q --short --delete -d", valued="-m", pairs="-m", words="HEAD"
-    ),
-    b"unpack-file": _command(reads_only=False, end_of_options=False),
-    b"unpack-objects": _command(
-        reads_only=False,
-        end_of_options=False,
-        flags="-n -q -r --strict",
-        valued="--max-input-size= --pack_header=",
     ),
     b"update-ref": _command(
         reads_only=False, flags="--stdin -z -d --no-deref --create-reflog", pairs="-m", words="HEAD"
@@ -232,7 +207,6 @@ COMMANDS: dict[bytes, Command] = {
     ),
     b"verify-pack": _command(flags="-v --verbose -s --stat-only", valued="--object-format="),
     b"version": _command(flags="--build-options", end_of_options=False),
-    b"write-tree": _command(reads_only=False, flags="--missing-ok", valued="--prefix="),
 }
 """Everything that may run. Whatever is missing here is refused, whatever it would do."""
 

@@ -60,11 +60,8 @@ _FIXED_CONFIG = {
 }
 """Holds for every process, unless the caller says otherwise."""
 
-_CONFIG_OF_COMMAND = {
-    b"index-pack": {"core.bigFileThreshold": "1m"},
-    b"unpack-objects": {"core.bigFileThreshold": "1m"},
-}
-"""Large blobs are streamed through these, not inflated in memory: without it a push of 408 kB was seen to
+_CONFIG_OF_COMMAND = {b"index-pack": {"core.bigFileThreshold": "1m"}}
+"""Large blobs are streamed through it, not inflated in memory: without it a push of 408 kB was seen to
 take 404 MB. Elsewhere the threshold decides what is still compared and compressed as a delta."""
 
 _CONFIG_KEY = re.compile(r"[A-Za-z][A-Za-z0-9-]*\.([^\n\0]+\.)?[A-Za-z][A-Za-z0-9-]*\Z")
