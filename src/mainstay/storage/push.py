@@ -63,10 +63,10 @@ class PushStore:
             failpoint(OBJECTS_STORED)
             outcome = self._commit(replace(push, intents=(intent,)), intent)
         except MainstayError:
-            self._uploads.abandon(intent)
+            self._give_up(push, repository, intent)
             raise
         if outcome.version is None:
-            self._uploads.abandon(intent)
+            self._give_up(push, repository, intent)
             return outcome
         self._after_commit(push, repository, outcome.version)
         return outcome
@@ -83,6 +83,14 @@ class PushStore:
 
     def _prepare(self, push: Push, repository: Repository) -> None:
         journal.write_prepared(self._objects, repository, push, self._clock.now_ms())
+
+    def _give_up(self, push: Push, repository: Repository, intent: str) -> None:
+        """Nothing was committed and nothing will be: a rebuild should not wonder about it."""
+        self._uploads.abandon(intent)
+        try:
+            self._objects.delete(journal.prepared_key(repository.uid, push.push_id))
+        except Unavailable as away:
+            log.warning("push.prepared_left", push_id=push.push_id, reason=str(away))
 
     def _commit(self, push: Push, intent: str) -> PushOutcome:
         try:
