@@ -3,7 +3,10 @@
 People and projects are made by the product's own services; the gates read what those wrote.
 """
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -15,7 +18,7 @@ from mainstay.access.roles import Role, Visibility
 from mainstay.boot import setup_django
 from mainstay.foundation.clock import ManualClock
 from mainstay.product.accounts.settings import AccountsSettings
-from mainstay.storage.database import Database
+from mainstay.storage.database import Database, Transaction
 from mainstay.storage.database.opening import open_database
 from support.databases import migrated_sqlite
 from support.product import (
@@ -555,3 +558,127 @@ class CountingDatabase:
     def write(self):
         self.transactions += 1
         return self._database.write()
+
+
+def test_no_gate_reads_a_whole_table(tmp_path: Path, sqlite_template: Path) -> None:
+    """One look-up, however many users, keys, tokens and projects there are."""
+    path = tmp_path / "mainstay.db"
+    migrated_sqlite(sqlite_template, path).close()
+    with on_url(f"sqlite://{path}"):
+        ada = make_user("ada", password=PASSWORD)
+        make_project("engine", owner=ada)
+        database = PlanningDatabase(open_database(f"sqlite://{path}"))
+        house = House(database)
+        key = services.add_ssh_key(ada, public_key())
+        deploy = machines.create_deploy_token(
+            ada.namespace.projects.get(), name="t", scopes=["read_repository"]
+        )
+        house.basic("ada", PASSWORD)
+        house.key(key.fingerprint)
+        for actor in (house.token(house.new_token(ada)), house.token(deploy.plaintext)):
+            facts = locate.project_for(database, actor, "ada/engine", GitAction.PULL)
+            locate.push_rules(database, actor, facts)
+        database.close()
+    scans = [step for step in database.steps if step.startswith("SCAN") and step not in _NO_TABLE]
+    assert len(database.steps) > 15
+    assert scans == []
+
+
+_NO_TABLE = {"SCAN CONSTANT ROW", "SCAN always"}
+
+
+class PlanningDatabase:
+    """Keeps the query plan of every statement of an SQLite database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.dialect = database.dialect
+        self.close = database.close
+        self.write = database.write
+        self.steps: list[str] = []
+
+    @contextmanager
+    def read(self):
+        with self._database.read() as transaction:
+            yield _PlanningTransaction(transaction, self.steps)
+
+
+class _PlanningTransaction:
+    def __init__(self, transaction: Transaction, steps: list[str]) -> None:
+        self._transaction = transaction
+        self._steps = steps
+
+    def row(self, sql, parameters=()):
+        self._steps += [step[3] for step in self._transaction.rows(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+        return self._transaction.row(sql, parameters)
+
+    def rows(self, sql, parameters=()):
+        self._steps += [step[3] for step in self._transaction.rows(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+        return self._transaction.rows(sql, parameters)
+
+
+# At the same moment
+
+
+def at_once(*tasks: Callable[[], object]) -> list[object]:
+    """Run the tasks in threads that start together; return results and exceptions."""
+    from django.db import connections
+
+    start = threading.Barrier(len(tasks))
+
+    def run(task: Callable[[], object]) -> object:
+        start.wait(timeout=30)
+        try:
+            return task()
+        except Exception as error:  # noqa: BLE001 - the test judges it
+            return error
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        return list(pool.map(run, tasks))
+
+
+def test_first_pushes_to_one_path_at_once_make_one_project(house: House) -> None:
+    from mainstay.product.projects.services import create_on_push
+
+    actor = acting(make_user("ada"))
+    results = at_once(*[lambda: create_on_push(actor, "ada/engine")] * 4)
+    assert [result for result in results if result != results[0]] == []
+    assert house.role(actor, "ada/engine") == Role.OWNER
+
+
+@pytest.mark.usefixtures("house")
+def test_owners_who_remove_each_other_at_once_leave_one() -> None:
+    ada, bob = make_user("ada"), make_user("bob")
+    acme = make_group("acme", owner=ada)
+    membership.add_member(acme, bob, Role.OWNER, by=acting(ada))
+    results = at_once(
+        lambda: membership.remove_member(acme, bob, by=acting(ada)),
+        lambda: membership.remove_member(acme, ada, by=acting(bob)),
+    )
+    assert acme.members.count() == 1
+    assert [type(result) for result in results].count(type(None)) == 1
+
+
+def test_a_project_made_while_its_group_is_renamed_is_under_the_new_path(house: House) -> None:
+    ada = make_user("ada")
+    acme = make_group("acme", owner=ada)
+    sub = make_group("sub", owner=ada, parent=acme)
+    at_once(
+        lambda: groups.rename_group(acme, "corp", by=acting(ada)),
+        lambda: make_project("one", namespace=sub),
+        lambda: make_project("two", namespace=sub),
+        lambda: make_group("deeper", owner=ada, parent=sub),
+    )
+    for name in ("one", "two"):
+        assert house.role(acting(ada), f"corp/sub/{name}") == Role.OWNER
+    assert locate.group_standing(house.database, acting(ada), "corp/sub/deeper") is not None
+
+
+def test_wrong_passwords_at_once_are_all_counted(house: House) -> None:
+    make_user("ada", password=PASSWORD)
+    results = at_once(*[lambda: house.basic("ada", "wrong")] * 10)
+    assert {type(result) for result in results} == {WrongCredentials}
+    with pytest.raises(TooManyAttempts):
+        house.basic("ada", PASSWORD)

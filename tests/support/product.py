@@ -4,9 +4,11 @@ from support.product import on_memory, on_url
 """
 
 import base64
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from unittest import mock
 
 from cryptography.hazmat.primitives import serialization
@@ -55,6 +57,22 @@ def on_memory() -> Iterator[None]:
         # Django keeps a memory database open through close(); the next test starts from its own.
         connection.connection.close()
         connection.connection = None
+
+
+@contextmanager
+def on_file(directory: Path) -> Iterator[str]:
+    """A data directory whose `mainstay.db` has today's schema; gives the URL, and Django is pointed at it."""
+    path = directory / "mainstay.db"
+    with on_memory():
+        pass  # the schema is made on a memory database
+    target = sqlite3.connect(path)
+    source = sqlite3.connect(":memory:")
+    source.deserialize(_schema())
+    source.backup(target)
+    source.close()
+    target.close()
+    with on_url(f"sqlite://{path}"):
+        yield f"sqlite://{path}"
 
 
 @lru_cache(maxsize=1)

@@ -43,12 +43,12 @@ def authorized_keys(key: tuple[str, ...], serve_command: str | None, data: Path 
         from mainstay.product.accounts import identify  # noqa: PLC0415 - `--help` does not pay for it
 
         fingerprint = _fingerprint(key)
-        owner = identify.by_ssh_key(stores.database, fingerprint, clock=SYSTEM)
-        line = identify.public_key_line(stores.database, fingerprint) if owner else None
-        if line is None or owner is None or owner.token_id is None:
+        if identify.by_ssh_key(stores.database, fingerprint, clock=SYSTEM) is None:
             return
+        line = identify.public_key_line(stores.database, fingerprint)
         served = serve_command or _serve_command(stores.settings.data)
-        click.echo(f'command="{_quoted(served)} --key-id {owner.token_id}",restrict {line}')
+    if line is not None:
+        click.echo(f'command="{_quoted(served)} --fingerprint {fingerprint}",restrict {line}')
 
 
 def _fingerprint(key: tuple[str, ...]) -> str:
