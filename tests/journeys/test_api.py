@@ -467,7 +467,7 @@ def filled(route: str, reference: str) -> str:
         "<segment:branch>": "main",
         "<segment:tag>": "v1",
         "<segment:sha>": "main",
-        "<segment:name>": "main",
+        "<text:name>": "main",
         "<number:user>": "1",
         "<number:key>": "1",
         "<number:token>": "1",

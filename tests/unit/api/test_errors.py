@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from rest_framework import exceptions as drf
 from structlog.testing import capture_logs
 
@@ -70,6 +71,11 @@ def test_what_is_away_says_when_to_come_back() -> None:
     response = answer_to(Unavailable("the database is away", retry_after_s=7))
     assert (response.status_code, response["Retry-After"]) == (503, "7")
     assert response.data == {"message": "503 Service Unavailable - the database is away"}
+
+
+def test_a_database_that_is_away_is_no_bug() -> None:
+    response = answer_to(OperationalError("connection refused at 10.0.0.1"))
+    assert (response.status_code, "10.0.0.1" in str(response.data)) == (503, False)
 
 
 def test_an_unknown_outcome_is_neither_success_nor_failure() -> None:

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from mainstay.doors.api.parameters import ITEMS_MAX, Parameters, WrongParameter, merged, nested
+from mainstay.doors.api.parameters import (
+    ITEMS_MAX,
+    SEARCH_CHARACTERS_MAX,
+    Parameters,
+    WrongParameter,
+    merged,
+    nested,
+)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +102,22 @@ def test_text_that_no_database_stores_is_refused(given: Any) -> None:
 )
 def test_lists_of_texts(given: Any, meant: list[str] | None) -> None:
     assert Parameters({"scopes": given}).texts("scopes") == meant
+
+
+def test_lists_of_numbers_take_what_lists_of_texts_take() -> None:
+    assert Parameters({"user_ids": "1, 2"}).numbers("user_ids") == [1, 2]
+    assert Parameters({"user_ids": 7}).numbers("user_ids") == [7]
+    assert Parameters({}).numbers("user_ids") is None
+    for wrong in ("x", ["1", "9" * 30], [[1]]):
+        with pytest.raises(WrongParameter, match="user_ids does not have a valid value"):
+            Parameters({"user_ids": wrong}).numbers("user_ids")
+
+
+def test_a_search_has_a_length_that_databases_can_match() -> None:
+    assert Parameters({}).search() == ""
+    assert Parameters({"query": "ada"}).search("query") == "ada"
+    with pytest.raises(WrongParameter, match="search does not have a valid value"):
+        Parameters({"search": "x" * (SEARCH_CHARACTERS_MAX + 1)}).search()
 
 
 def test_lists_of_objects_come_as_json_or_with_numbered_brackets() -> None:

@@ -7,6 +7,7 @@ from mainstay.doors.api.paths import (
     Reference,
     ReferenceConverter,
     SegmentConverter,
+    TextConverter,
     decoded,
     reference,
 )
@@ -32,8 +33,9 @@ def test_a_segment_is_decoded_once_only() -> None:
 
 def test_bytes_that_are_not_utf8_survive_in_branch_names_and_not_in_project_names() -> None:
     assert SegmentConverter().to_python("%FF").encode("utf-8", "surrogateescape") == b"\xff"
-    with pytest.raises(ValueError, match="UTF-8"):
-        ReferenceConverter().to_python("%FF")
+    for strict in (ReferenceConverter(), TextConverter()):
+        with pytest.raises(ValueError, match="UTF-8"):
+            strict.to_python("%FF")
 
 
 def test_a_nul_is_no_path() -> None:

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from django.core.exceptions import SuspiciousOperation
+from django.db import InterfaceError, OperationalError
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
@@ -159,6 +160,11 @@ def _unavailable(error: Any) -> Response:
     )
 
 
+def _database_away(_error: Any) -> Response:
+    text = "503 Service Unavailable - the database is away"
+    return answer(503, {"message": text}, {"Retry-After": "5"})
+
+
 def _outcome_unknown(_error: Any) -> Response:
     text = "503 Service Unavailable - the database did not confirm the change: look before you retry"
     return answer(503, {"message": text}, {"Retry-After": "5"})
@@ -203,6 +209,9 @@ _TABLE: tuple[tuple[type[Exception], Any], ...] = (
     (Unavailable, _unavailable),
     (OutcomeUnknown, _outcome_unknown),
     (drf.APIException, _from_framework),
+    # Reads by ORM meet the database without the services' translation in between.
+    (OperationalError, _database_away),
+    (InterfaceError, _database_away),
     # Django's own limits on forms: too many fields, too large a form, a malformed multipart header.
     (SuspiciousOperation, lambda _error: answer(400, {"error": "the body is beyond the limits for forms"})),
 )

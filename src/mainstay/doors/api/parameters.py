@@ -18,6 +18,7 @@ DEPTH_MAX = 8
 """Brackets in one name, and levels of nesting in JSON that are looked into."""
 ITEMS_MAX = 1000
 TEXT_CHARACTERS_MAX = 1_000_000
+SEARCH_CHARACTERS_MAX = 500
 
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}\Z")
@@ -120,6 +121,13 @@ class Parameters:
         """None when absent or null. Numbers and booleans become the text a form would have had."""
         return _text(name, self._values.get(name))
 
+    def search(self, name: str = "search") -> str:
+        """Words to look for; empty when absent. Databases refuse to match very long patterns."""
+        words = self.maybe_text(name) or ""
+        if len(words) > SEARCH_CHARACTERS_MAX:
+            raise _wrong(name)
+        return words
+
     def integer(self, name: str) -> int:
         self.require(name)
         value = self.maybe_integer(name)
@@ -130,6 +138,14 @@ class Parameters:
     def maybe_integer(self, name: str) -> int | None:
         """None when absent, null or empty."""
         return _integer(name, self._values.get(name))
+
+    def numbers(self, name: str) -> list[int] | None:
+        """A list of integers, given as `texts` are. None when absent."""
+        texts = self.texts(name)
+        if texts is None:
+            return None
+        numbers = [_integer(name, text) for text in texts]
+        return [number for number in numbers if number is not None]
 
     def maybe_boolean(self, name: str) -> bool | None:
         """None when absent, null or empty."""

@@ -62,7 +62,7 @@ class NumberConverter:
 
 
 class SegmentConverter:
-    """A decoded segment: branch, tag, token, file path."""
+    """A decoded segment that may be any bytes: branch, tag, revision."""
 
     regex = r"[^/]+"
 
@@ -79,15 +79,31 @@ class ReferenceConverter:
     regex = r"[^/]+"
 
     def to_python(self, value: str) -> Reference:
-        text = decoded(value)
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise ValueError("names of projects and groups are UTF-8")
-        return reference(text)
+        return reference(_utf8(decoded(value)))
 
     def to_url(self, value: Reference) -> str:
         return str(value)
 
 
+class TextConverter:
+    """A decoded segment that the database is asked for: a pattern, a path that may be in use."""
+
+    regex = r"[^/]+"
+
+    def to_python(self, value: str) -> str:
+        return _utf8(decoded(value))
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+def _utf8(text: str) -> str:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("names in the database are UTF-8")
+    return text
+
+
 register_converter(NumberConverter, "number")
 register_converter(SegmentConverter, "segment")
 register_converter(ReferenceConverter, "reference")
+register_converter(TextConverter, "text")

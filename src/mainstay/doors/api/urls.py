@@ -68,7 +68,7 @@ ROUTES: dict[str, type[Endpoint]] = {
     f"{_GROUP}/deploy_tokens/<number:token>": machines.OneDeployToken,
     "namespaces": namespaces.Namespaces,
     "namespaces/<reference:namespace>": namespaces.OneNamespace,
-    "namespaces/<segment:namespace>/exists": namespaces.NamespaceExists,
+    "namespaces/<text:namespace>/exists": namespaces.NamespaceExists,
     # Projects
     "projects": projects.Projects,
     "projects/user/<reference:user>": projects.ProjectsForUser,
@@ -98,9 +98,9 @@ ROUTES: dict[str, type[Endpoint]] = {
     f"{_PROJECT}/repository/commits": commits.Commits,
     f"{_PROJECT}/repository/commits/<segment:sha>": commits.OneCommit,
     f"{_PROJECT}/protected_branches": protection.ProtectedBranches,
-    f"{_PROJECT}/protected_branches/<segment:name>": protection.OneProtectedBranch,
+    f"{_PROJECT}/protected_branches/<text:name>": protection.OneProtectedBranch,
     f"{_PROJECT}/protected_tags": protection.ProtectedTags,
-    f"{_PROJECT}/protected_tags/<segment:name>": protection.OneProtectedTag,
+    f"{_PROJECT}/protected_tags/<text:name>": protection.OneProtectedTag,
 }
 
 

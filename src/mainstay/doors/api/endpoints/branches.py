@@ -131,7 +131,7 @@ def _searched(refs: list[Ref], parameters: Parameters) -> list[Ref]:
     if parameters.maybe_text("regex"):
         # Python's engine takes exponential time on a hostile pattern, so none is run.
         raise WrongParameter("regex is not supported; use search, with ^ for the start or $ for the end")
-    search = ref_name(parameters.maybe_text("search") or "").lower()
+    search = ref_name(parameters.search()).lower()
     if search.startswith(b"^"):
         return [ref for ref in refs if _short(ref).startswith(search[1:])]
     if search.endswith(b"$"):

@@ -10,11 +10,13 @@ from mainstay.access.actions import Action
 from mainstay.access.roles import Role, Visibility
 from mainstay.doors.api.endpoint import Endpoint
 from mainstay.doors.api.endpoints.project_lists import role_in, visibility_in
+from mainstay.doors.api.endpoints.project_settings import description_in
 from mainstay.doors.api.endpoints.projects import ACCEPTED, ProjectList
 from mainstay.doors.api.errors import about
 from mainstay.doors.api.paths import Reference, reference
 from mainstay.doors.api.shapes import places as shapes
 from mainstay.product.accounts.lookup import require, user_of
+from mainstay.product.accounts.writing import writing
 from mainstay.product.projects import groups
 from mainstay.product.projects.identity import chain_of
 from mainstay.product.projects.lookup import (
@@ -40,7 +42,7 @@ class GroupEndpoint(Endpoint):
         return shapes.group(group, self.addresses, full_name=full_name)
 
     def page_of_groups(self, found: Any) -> Response:
-        search = self.parameters.maybe_text("search")
+        search = self.parameters.search()
         if search:
             found = found.filter(Q(name__icontains=search) | Q(path__icontains=search))
         visibility = visibility_in(self.parameters)
@@ -64,7 +66,7 @@ class Groups(GroupEndpoint):
         found = self.visible()
         if self.parameters.flag("top_level_only"):
             found = found.filter(parent__isnull=True)
-        skipped = [text for text in self.parameters.texts("skip_groups") or () if text.isdecimal()]
+        skipped = self.parameters.numbers("skip_groups")
         return self.page_of_groups(found.exclude(id__in=skipped) if skipped else found)
 
     def post(self, _request: Request) -> Response:
@@ -98,21 +100,24 @@ class OneGroup(GroupEndpoint):
 
     def put(self, _request: Request, group: Reference) -> Response:
         found = self.group(group, Action.UPDATE_GROUP)
+        with writing():
+            found = self._changed(found)
+        return Response(self.shape(found))
+
+    def _changed(self, group: Namespace) -> Namespace:
         with about("group"):
-            found = groups.set_group(
-                found,
+            changed = groups.set_group(
+                group,
                 name=self.parameters.maybe_text("name") or None,
-                description=(self.parameters.maybe_text("description") or "")
-                if "description" in self.parameters
-                else None,
+                description=description_in(self.parameters),
                 visibility=visibility_in(self.parameters),
                 by=self.actor,
             )
         path = self.parameters.maybe_text("path")
-        if path and path != found.path:
-            with about("path"):
-                found = groups.rename_group(found, path, by=self.actor)
-        return Response(self.shape(found))
+        if not path or path == changed.path:
+            return changed
+        with about("path"):
+            return groups.rename_group(changed, path, by=self.actor)
 
     def delete(self, _request: Request, group: Reference) -> Response:
         groups.delete_group(self.group(group, Action.DELETE_GROUP), by=self.actor)

@@ -63,12 +63,12 @@ class MemberEndpoint(Endpoint):
 class Members(MemberEndpoint):
     def get(self, _request: Request, **where: Any) -> Response:
         members = members_of(self.readable(where))
-        query = self.parameters.maybe_text("query")
+        query = self.parameters.search("query")
         if query:
             members = members.filter(
                 Q(user__username_lower__contains=query.lower()) | Q(user__name__icontains=query)
             )
-        user_ids = _numbers(self.parameters.texts("user_ids"), "user_ids")
+        user_ids = self.parameters.numbers("user_ids")
         if user_ids is not None:
             members = members.filter(user_id__in=user_ids)
         return self.page(members, self.shape)
@@ -95,11 +95,10 @@ class Members(MemberEndpoint):
 
     def _users(self) -> list[User]:
         self.parameters.require_one_of("user_id", "username")
-        name = "user_id" if "user_id" in self.parameters else "username"
-        wanted = self.parameters.texts(name) or []
-        if not 0 < len(wanted) <= _USERS_MAX:
-            raise WrongParameter(f"{name} does not have a valid value")
-        keys: list[int] | list[str] = wanted if name == "username" else _numbers(wanted, name) or []
+        by_id = "user_id" in self.parameters
+        keys = (self.parameters.numbers("user_id") if by_id else self.parameters.texts("username")) or []
+        if not 0 < len(keys) <= _USERS_MAX:
+            raise WrongParameter(f"{'user_id' if by_id else 'username'} does not have a valid value")
         return [user_for(self.actor, key) for key in keys]
 
 
@@ -108,7 +107,7 @@ class AllMembers(MemberEndpoint):
 
     def get(self, _request: Request, **where: Any) -> Response:
         members = all_members_of(self.readable(where))
-        query = (self.parameters.maybe_text("query") or "").lower()
+        query = self.parameters.search("query").lower()
         found = [
             each for each in members if query in each.user.username_lower or query in each.user.name.lower()
         ]
@@ -149,11 +148,3 @@ def _of(members: list[Member], user_id: int) -> Member:
     if member is None:
         raise NoSuchThing("Member")
     return member
-
-
-def _numbers(texts: list[str] | None, name: str) -> list[int] | None:
-    if texts is None:
-        return None
-    if not all(text.isascii() and text.isdigit() for text in texts):
-        raise WrongParameter(f"{name} does not have a valid value")
-    return [int(text) for text in texts[:_USERS_MAX]]

@@ -41,7 +41,7 @@ class Namespaces(NamespaceEndpoint):
                 self.actor, Role.OWNER if owned_only else Role.GUEST, clock=self.kit.clock
             )
             found = found.filter(Q(owner_id=self.actor.id) | Q(id__in=groups.order_by().values("id")))
-        search = self.parameters.maybe_text("search")
+        search = self.parameters.search()
         if search:
             found = found.filter(Q(name__icontains=search) | Q(full_path__icontains=search))
         if self.parameters.flag("top_level_only"):

@@ -1,5 +1,6 @@
 """Narrowing and ordering lists of projects: the parameters that all of them share."""
 
+import json
 from typing import Any
 
 from django.db.models import Q
@@ -51,7 +52,7 @@ def narrowed(projects: Any, parameters: Parameters, actor: Actor, clock: Clock) 
     if parameters.flag("starred"):
         projects = projects.none()
     for topic in parameters.texts("topic") or ():
-        projects = projects.filter(topics__contains=f'"{topic}"')
+        projects = projects.filter(topics__contains=json.dumps(topic))
     return _by_time_and_id(_by_words(projects, parameters), parameters)
 
 
@@ -75,7 +76,7 @@ def _by_role(projects: Any, parameters: Parameters, actor: Actor, clock: Clock) 
 
 
 def _by_words(projects: Any, parameters: Parameters) -> Any:
-    search = parameters.maybe_text("search")
+    search = parameters.search()
     if not search:
         return projects
     wanted = Q(name__icontains=search) | Q(path__icontains=search)

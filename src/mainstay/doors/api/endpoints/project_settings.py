@@ -59,6 +59,11 @@ def settings_in(parameters: Parameters, *, features: str = "{}") -> dict[str, An
     return settings
 
 
+def description_in(parameters: Parameters) -> str | None:
+    """None when none was sent; null and empty both mean that there shall be none."""
+    return (parameters.maybe_text("description") or "") if "description" in parameters else None
+
+
 def check_creatable(parameters: Parameters) -> None:
     """Refuse, in one sentence each, what this server does not do."""
     if parameters.maybe_text("import_url"):

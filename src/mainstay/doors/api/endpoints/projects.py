@@ -11,7 +11,12 @@ from mainstay.access.roles import Visibility
 from mainstay.doors.api.endpoint import find_user
 from mainstay.doors.api.endpoints.project_endpoint import ProjectEndpoint
 from mainstay.doors.api.endpoints.project_lists import narrowed, ordered, visibility_in
-from mainstay.doors.api.endpoints.project_settings import check_creatable, name_and_path, settings_in
+from mainstay.doors.api.endpoints.project_settings import (
+    check_creatable,
+    description_in,
+    name_and_path,
+    settings_in,
+)
 from mainstay.doors.api.errors import WrongField, about
 from mainstay.doors.api.pagination import keyset_of
 from mainstay.doors.api.parameters import Parameters
@@ -19,6 +24,7 @@ from mainstay.doors.api.paths import Reference, reference
 from mainstay.foundation.errors import MainstayError
 from mainstay.git.objectnames import RefName, ref_name
 from mainstay.product.accounts.lookup import User, actor_of, require, user_of
+from mainstay.product.accounts.writing import writing
 from mainstay.product.projects import services
 from mainstay.product.projects.lookup import (
     Namespace,
@@ -116,21 +122,26 @@ class OneProject(ProjectEndpoint):
         visibility = visibility_in(self.parameters)
         if visibility is not None and visibility != found.visibility:
             found = self.project(project, Action.CHANGE_VISIBILITY)
-        self._set_default_branch(found)
+        with writing():
+            self._set_default_branch(found)
+            found = self._changed(found, visibility)
+        return Response(self.shape(found))
+
+    def _changed(self, project: Project, visibility: Visibility | None) -> Project:
         with about("project"):
-            found = services.set_project(
-                found,
+            changed = services.set_project(
+                project,
                 by=self.actor,
                 name=self.parameters.maybe_text("name") or None,
-                description=_description(self.parameters),
+                description=description_in(self.parameters),
                 visibility=visibility,
-                settings=settings_in(self.parameters, features=found.features),
+                settings=settings_in(self.parameters, features=project.features),
             )
         path = self.parameters.maybe_text("path")
-        if path and path != found.path:
-            with about("path"):
-                found = services.rename_project(found, path, by=self.actor)
-        return Response(self.shape(found))
+        if not path or path == changed.path:
+            return changed
+        with about("path"):
+            return services.rename_project(changed, path, by=self.actor)
 
     def _set_default_branch(self, project: Project) -> None:
         wanted = self.parameters.maybe_text("default_branch")
@@ -173,15 +184,15 @@ class Fork(ProjectEndpoint):
         # Who may not read the code may not carry it away by a fork either.
         project_for(self.actor, source.id, Action.READ_CODE, clock=self.kit.clock)
         user = user_of(self.actor)
+        names = ("namespace_id", "namespace_path", "namespace")
+        namespace = _namespace(self.parameters, self.actor, user, names=names)
         fork = services.fork_project(
             source,
-            _namespace(
-                self.parameters, self.actor, user, names=("namespace_id", "namespace_path", "namespace")
-            ),
+            namespace,
             by=self.actor,
             path=self.parameters.maybe_text("path") or "",
             name=self.parameters.maybe_text("name") or "",
-            visibility=visibility_in(self.parameters),
+            visibility=visibility_in(self.parameters) or _narrower(source, namespace),
             creator=user,
             clock=self.kit.clock,
         )
@@ -193,6 +204,13 @@ class Forks(ProjectList):
         source = self.project(project, Action.READ_PROJECT)
         found = projects_visible_to(self.actor, clock=self.kit.clock).filter(forked_from_id=source.id)
         return self.page_of_projects(found)
+
+
+def _narrower(source: Project, namespace: Namespace) -> Visibility:
+    """As visible as the source, as far as the place of the fork lets it be."""
+    if namespace.kind == Namespace.Kind.USER:
+        return Visibility(source.visibility)
+    return Visibility(min(source.visibility, namespace.visibility))
 
 
 def signature_of(user: User, now_ms: int) -> Signature:
@@ -208,8 +226,3 @@ def _namespace(
     wanted = next((text for name in names if (text := parameters.maybe_text(name))), None)
     key = user.username if wanted is None else reference(wanted).key
     return namespace_for(actor, key, Action.CREATE_PROJECT)
-
-
-def _description(parameters: Parameters) -> str | None:
-    """Null and empty both mean: no description."""
-    return (parameters.maybe_text("description") or "") if "description" in parameters else None

@@ -13,7 +13,12 @@ from mainstay.doors.api.parameters import Parameters
 from mainstay.doors.api.paths import Reference
 from mainstay.doors.api.shapes import git as shapes
 from mainstay.product.projects import protection
-from mainstay.product.projects.lookup import protected_branches_of, protected_tags_of
+from mainstay.product.projects.lookup import (
+    Project,
+    ProtectedBranch,
+    protected_branches_of,
+    protected_tags_of,
+)
 
 
 class RuleEndpoint(ProjectEndpoint):
@@ -23,7 +28,7 @@ class RuleEndpoint(ProjectEndpoint):
 class ProtectedBranches(RuleEndpoint):
     def get(self, _request: Request, project: Reference) -> Response:
         rules = protected_branches_of(self.project(project, Action.MANAGE_PROTECTED))
-        search = self.parameters.maybe_text("search")
+        search = self.parameters.search()
         if search:
             rules = rules.filter(pattern__icontains=search)
         return self.page(rules, shapes.protected_branch)
@@ -96,7 +101,7 @@ class ProtectBranch(BranchEndpoint):
         ref = self.find(found, branch)
         push = Role.DEVELOPER if self.parameters.flag("developers_can_push") else Role.MAINTAINER
         merge = Role.DEVELOPER if self.parameters.flag("developers_can_merge") else Role.MAINTAINER
-        rule = protected_branches_of(found).filter(pattern=branch).first()
+        rule = _rule_of_name(found, branch)
         if rule is None:
             protection.protect_branch(found, branch, push_role=push, merge_role=merge)
         else:
@@ -108,10 +113,15 @@ class UnprotectBranch(BranchEndpoint):
     def put(self, _request: Request, project: Reference, branch: str) -> Response:
         found, rules = self.project_and_rules(project, Action.MANAGE_PROTECTED)
         ref = self.find(found, branch)
-        rule = protected_branches_of(found).filter(pattern=branch).first()
+        rule = _rule_of_name(found, branch)
         if rule is not None:
             protection.unprotect(rule)
         return Response(self.branch_shape(found, rules, ref))
+
+
+def _rule_of_name(project: Project, branch: str) -> ProtectedBranch | None:
+    """Compared here and not in the database, to which a name of other bytes than UTF-8 cannot be sent."""
+    return next((rule for rule in protected_branches_of(project) if rule.pattern == branch), None)
 
 
 def _push_role(parameters: Parameters) -> Role | None:

@@ -51,7 +51,7 @@ class TagEndpoint(ProjectEndpoint):
 class Tags(TagEndpoint):
     def get(self, _request: Request, project: Reference) -> Response:
         found = self.project(project, Action.READ_CODE)
-        search = ref_name(self.parameters.maybe_text("search") or "").lower()
+        search = ref_name(self.parameters.search()).lower()
         refs = [
             ref
             for ref in self.kit.browser.tags(found.repository_id)

@@ -123,7 +123,7 @@ def _live(token: PersonalAccessToken) -> PersonalAccessToken:
 
 
 def _filtered(tokens: Any, parameters: Parameters, now_ms: int) -> Any:
-    search = parameters.maybe_text("search")
+    search = parameters.search()
     if search:
         tokens = tokens.filter(name__icontains=search)
     revoked = parameters.maybe_boolean("revoked")

@@ -39,9 +39,7 @@ class CurrentUser(UserEndpoint):
 
 class Users(UserEndpoint):
     def get(self, _request: Request) -> Response:
-        found = _filtered(
-            users_for(self.actor, search=self.parameters.maybe_text("search") or ""), self.parameters
-        )
+        found = _filtered(users_for(self.actor, search=self.parameters.search()), self.parameters)
         keyset = keyset_of(self.parameters)
         if keyset is not None:
             return self.keyset_page(found, keyset, self._shape_all)
