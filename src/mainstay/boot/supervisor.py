@@ -76,7 +76,8 @@ class Supervisor:
     ) -> None:
         self._settings = settings
         self._layout = layout
-        self._sockets = [http, ssh]
+        self._http = http
+        self._ssh = ssh
         self._announce = announce
         self._clock = clock
         self._environment = child_environment(
@@ -187,26 +188,26 @@ class Supervisor:
         self._announce(self._settings)
 
     def _drain(self) -> None:
+        """As the module says. Our ends of the sockets are closed when their servers stop accepting, because
+        as long as anybody holds one open, the kernel takes connections that nobody will answer.
+        """
         self._phase = "draining"
         self._write_state()
         log.info("boot.drain_started", drain_seconds=self._settings.drain_seconds)
-        patience_s = self._settings.drain_notice_seconds + self._settings.drain_seconds + _SLACK_S
-        if self._settings.drain_notice_seconds == 0:
-            self._close_sockets()
-        self._stop(["data", "ssh"], within_s=patience_s)
-        self._close_sockets()
-        self._stop(["web", "worker"], within_s=_WEB_STOP_S)
+        self._ask_to_end(["data", "ssh"])
+        self._ssh.close()
+        self._wait_for_end(["data", "ssh"], within_s=self._settings.drain_notice_seconds)
+        self._http.close()
+        self._wait_for_end(["data", "ssh"], within_s=self._settings.drain_seconds + _SLACK_S)
+        self._ask_to_end(["web", "worker"])
+        self._wait_for_end(["web", "worker"], within_s=_WEB_STOP_S)
         log.info("boot.node_stopped", left=sorted(self._running))
 
-    def _close_sockets(self) -> None:
-        """As long as anybody holds them open, the kernel accepts connections that nobody will answer."""
-        for each in self._sockets:
-            each.close()
+    def _ask_to_end(self, names: Sequence[str]) -> None:
+        for name in self._still(names):
+            self._running[name].ask_to_stop()
 
-    def _stop(self, names: Sequence[str], *, within_s: float) -> None:
-        for name in names:
-            if name in self._running:
-                self._running[name].ask_to_stop()
+    def _wait_for_end(self, names: Sequence[str], *, within_s: float) -> None:
         until_s = self._clock.monotonic_s() + within_s
         while self._still(names) and self._stops_asked < 2 and self._clock.monotonic_s() < until_s:  # noqa: PLR2004 - twice means now
             self._listen_for_news()
@@ -221,7 +222,8 @@ class Supervisor:
         for running in self._running.values():
             log.warning("boot.process_killed", name=running.program.name)
             running.kill()
-        self._close_sockets()
+        self._http.close()
+        self._ssh.close()
         self._selector.close()
         self._layout.state.unlink(missing_ok=True)
 
