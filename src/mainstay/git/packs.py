@@ -12,8 +12,6 @@ from mainstay.foundation.errors import Invalid
 from mainstay.git.objectnames import Oid
 
 HEADER_BYTES = 12
-EMPTY_PACK_BYTES = 32
-"""A header and the checksum, and no object."""
 
 _PACK_MAGIC = b"PACK"
 _PACK_VERSION = 2
@@ -83,8 +81,3 @@ class PackIndex:
         high = self._number(_FANOUT_START + 4 * first)
         at = bisect_left(range(self.count), wanted, lo=low, hi=high, key=self._raw)
         return at < high and self._raw(at) == wanted
-
-    @property
-    def pack_checksum(self) -> str:
-        """The checksum at the end of the pack this index belongs to."""
-        return bytes(self._content[-_TRAILER_BYTES:-_OID_BYTES]).hex()

@@ -51,21 +51,13 @@ def test_a_push_is_read_and_its_pack_is_left(portion: int) -> None:
     ]
     assert found.options == (b"ci.skip", b"a;b,c=d")
     assert found.is_atomic
-    assert found.has_side_band
-    assert found.wants_report
-    assert not found.is_quiet
-    assert found.is_pack_expected
+    assert {b"side-band-64k", b"report-status"} <= found.capabilities
     assert reader.take_rest() + rest == b"PACK\0\0\0\2"
 
 
 def test_a_probe_says_nothing() -> None:
     found = read(FLUSH)
-    assert found.commands == ()
-    assert not found.is_pack_expected
-
-
-def test_deletions_bring_no_pack() -> None:
-    assert not read(line(A, ZERO_OID, b"refs/heads/x", b"report-status") + FLUSH).is_pack_expected
+    assert found == receive.PushRequest((), frozenset(), (), ())
 
 
 def test_without_negotiated_options_the_first_flush_ends() -> None:
@@ -80,8 +72,8 @@ def test_shallow_edges_are_told() -> None:
         encode(b"shallow " + B.encode() + b"\n") + line(ZERO_OID, A, b"refs/heads/x", b"quiet") + FLUSH
     )
     assert found.shallows == (B,)
-    assert found.is_quiet
-    assert not found.wants_report
+    assert found.capabilities == {b"quiet"}
+    assert not found.is_atomic
 
 
 def test_odd_names_are_left_to_be_judged_one_by_one() -> None:

@@ -72,11 +72,6 @@ class Depth:
         if self.deepen and (self.deepen_since_s or self.deepen_not):
             raise WrongRequest("deepen and deepen-since (or deepen-not) cannot be used together")
 
-    @property
-    def is_asked(self) -> bool:
-        """Whether the answer has to speak of shallow commits."""
-        return bool(self.deepen or self.deepen_since_s or self.deepen_not or self.shallows)
-
 
 def filter_in(line: bytes) -> bytes:
     """The filter in `line`. Raises `WrongRequest` for one that we do not offer.

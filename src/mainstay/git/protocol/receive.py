@@ -9,7 +9,7 @@ Format: https://git-scm.com/docs/pack-protocol (reference update request)
 import re
 from dataclasses import dataclass, field
 
-from mainstay.git.objectnames import ZERO_OID, Oid, RefName, oid
+from mainstay.git.objectnames import Oid, RefName, oid
 from mainstay.git.protocol.arguments import WrongRequest, object_in, shown
 from mainstay.git.protocol.pktline import Delim, Flush, PktReader, ResponseEnd, text_of
 
@@ -44,25 +44,8 @@ class PushRequest:
     """`git push -o`, in order, each one whole: never split or joined at any character."""
 
     @property
-    def is_pack_expected(self) -> bool:
-        """Whether a pack follows: not when the push only deletes."""
-        return any(command.new != ZERO_OID for command in self.commands)
-
-    @property
     def is_atomic(self) -> bool:
         return b"atomic" in self.capabilities
-
-    @property
-    def is_quiet(self) -> bool:
-        return b"quiet" in self.capabilities
-
-    @property
-    def has_side_band(self) -> bool:
-        return b"side-band-64k" in self.capabilities
-
-    @property
-    def wants_report(self) -> bool:
-        return bool(self.capabilities & {b"report-status", b"report-status-v2"})
 
 
 @dataclass(slots=True)
