@@ -46,6 +46,7 @@ _HOP_BY_HOP = frozenset(
         b"expect",
     }
 )
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _BODY_BYTES_MAX = 64 * 1024 * 1024
 _BODY_SILENCE_S_MAX = 30.0
 _CONNECTIONS_MAX = 64
@@ -101,7 +102,9 @@ class WebProxy:
             await started.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _ask(self, scope: Scope, body: "Body") -> aiohttp.ClientResponse:
-        """Send the request. While nobody listens on the socket, wait a little: nothing was sent yet."""
+        """Send the request. While the web process is away, try again a little while: only what was never
+        sent, or may be sent twice.
+        """
         deadline_s = asyncio.get_running_loop().time() + _AWAY_S_MAX
         while True:
             try:
@@ -112,8 +115,10 @@ class WebProxy:
                     data=body.chunks() if body.is_there else None,
                     allow_redirects=False,
                 )
-            except aiohttp.ClientConnectorError:
-                if body.was_read or asyncio.get_running_loop().time() > deadline_s:
+            except aiohttp.ClientConnectionError as error:
+                never_sent = isinstance(error, aiohttp.ClientConnectorError)
+                repeatable = scope["method"] in _SAFE_METHODS or never_sent
+                if not repeatable or body.was_read or asyncio.get_running_loop().time() > deadline_s:
                     raise
                 await asyncio.sleep(0.1)
 
