@@ -10,6 +10,7 @@ import pytest
 from gitlab.const import AccessLevel
 from gitlab.v4.objects import Project
 
+from support.databases import postgres_server  # noqa: F401 - a fixture works by being here
 from support.node import Node
 from support.product import public_key
 
@@ -23,9 +24,17 @@ class Site:
     ada: gitlab.Gitlab
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database_options(request: pytest.FixtureRequest) -> list[str]:
+    if request.param == "sqlite":
+        return []
+    server = request.getfixturevalue("postgres_server")
+    return ["--database-url", server.url(server.create_database())]
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with Node(tmp_path_factory.mktemp("python-gitlab") / "node") as node:
+def site(database_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with Node(tmp_path_factory.mktemp("python-gitlab") / "node", options=database_options) as node:
         admin = gitlab.Gitlab(
             node.url, private_token=node.token(scopes="api,sudo"), retry_transient_errors=False
         )
