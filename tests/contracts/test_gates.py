@@ -682,3 +682,24 @@ def test_wrong_passwords_at_once_are_all_counted(house: House) -> None:
     assert {type(result) for result in results} == {WrongCredentials}
     with pytest.raises(TooManyAttempts):
         house.basic("ada", PASSWORD)
+
+
+def test_a_restored_project_keeps_its_id_and_later_ones_get_new_ones(house: House) -> None:
+    """Of `rebuild-db`: rows that came with their ids must not collide with the next ones."""
+    from mainstay.product.projects.identity import identity_of, restore_identity
+    from mainstay.product.projects.models import Namespace, Project
+
+    project = make_project("engine", owner=make_user("ada"))
+    identity = {**identity_of(project), "full_path": "bob/motor"}
+    identity["project"] = {**identity["project"], "id": 40, "path": "motor", "creator": None}
+    owner = {"id": 41, "username": "bob", "name": "Bob", "is_admin": False}
+    identity["namespaces"] = [
+        {**identity["namespaces"][0], "id": 42, "path": "bob", "name": "bob", "owner": owner}
+    ]
+    restored = restore_identity(identity, 99)
+    assert identity_of(restored) == identity
+    cyd = make_user("cyd")
+    after = make_project("after", owner=cyd)
+    assert (cyd.id > 41, cyd.namespace.id > 42, after.id > 40) == (True, True, True)
+    assert house.role(acting(User.objects.get(username="bob")), "bob/motor") == Role.OWNER
+    assert (Project.objects.count(), Namespace.objects.count()) == (3, 3)
