@@ -6,6 +6,7 @@ people can read without it.
 
 import ast
 import importlib
+import inspect
 import os
 import pkgutil
 import re
@@ -149,15 +150,20 @@ def _commands(command: click.Command, words: list[str], context: click.Context) 
 
 def _command_section(command: click.Command, words: list[str], context: click.Context) -> str:
     usage = " ".join(command.collect_usage_pieces(context))
-    text = "\n\n".join(" ".join(part.split()) for part in (command.help or "").split("\n\n"))
+    text = "\n\n".join(map(_paragraph, (command.help or "").split("\n\n")))
     lines = [f"## {' '.join(words)}", "", f"`{' '.join(words)} {usage}`", "", text]
-    options = [
-        record for record in (p.get_help_record(context) for p in command.get_params(context)) if record
-    ]
+    options = [record for record in (p.get_help_record(context) for p in command.params) if record]
     if options:
         lines += ["", "| option | |", "|---|---|"]
         lines += [f"| `{_cell(name)}` | {_cell(meaning)} |" for name, meaning in options]
     return "\n".join(lines)
+
+
+def _paragraph(text: str) -> str:
+    """Click keeps lines as they are after a backspace."""
+    if "\b" in text:
+        return "```\n" + inspect.cleandoc(text.replace("\b\n", "")) + "\n```"
+    return " ".join(text.split())
 
 
 def _cell(text: str) -> str:
