@@ -114,7 +114,7 @@ class Browser:
         for name in self._candidates(repository_id, revision):
             ref = self._ref(repository_id, name)
             if ref is not None:
-                return ref.peeled or ref.oid
+                return self._commit_of(repository_id, ref)
         if _HEXADECIMAL.match(revision):
             return self._commit_starting(repository_id, revision.lower())
         return None
@@ -151,6 +151,12 @@ class Browser:
         if name.startswith(b"refs/"):
             return [name] if name.startswith((BRANCHES, TAGS)) else []
         return [RefName(BRANCHES + name), RefName(TAGS + name)]
+
+    def _commit_of(self, repository_id: int, ref: Ref) -> Oid | None:
+        """A branch is always a commit; a tag may also name a blob or a tree, which no revision means."""
+        if ref.name.startswith(BRANCHES):
+            return ref.oid
+        return self._commit_starting(repository_id, ref.peeled or ref.oid)
 
     def _commit_starting(self, repository_id: int, digits: str) -> Oid | None:
         with self._copies.pinned(repository_id) as copy:
