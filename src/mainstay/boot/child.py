@@ -6,6 +6,7 @@ opens the stores and sets up Django with the instance's secret key. Then it says
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from mainstay.foundation.settings import export_to_children, from_environment
 from mainstay.ops import settings_store
 
 _PR_SET_PDEATHSIG = 1
+_OPEN_FILES = 65_536
 
 log = logs.get_logger()
 
@@ -31,6 +33,7 @@ def begin(process: str) -> NodeSettings:
     settings = load_for_child()
     logs.configure(process=process, log_format=settings.log_format, level=settings.log_level)
     failpoints.arm(from_environment("FAILPOINTS") or "")
+    raise_open_files_limit()
     return settings
 
 
@@ -60,6 +63,14 @@ def die_with_parent() -> None:
     expected = from_environment("PARENT_PID")
     if expected and os.getppid() != int(expected):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def raise_open_files_limit() -> None:
+    """Use what the administrator allows: the usual 1,024 are few when every connection is a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def say_ready() -> None:

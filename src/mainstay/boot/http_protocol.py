@@ -11,6 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SILENT_BYTES_MAX = 64 * 1024
 HEAD_SECONDS_MAX = 30.0
+CONNECTIONS_MAX = 4096
+"""More are answered 503 at once."""
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -87,5 +89,6 @@ def server_options() -> dict[str, Any]:
         "access_log": False,
         "proxy_headers": False,
         "server_header": False,
+        "limit_concurrency": CONNECTIONS_MAX,
         "timeout_keep_alive": 75,  # longer than the usual 60 s of balancers, so that they close first
     }

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+PROCESSES = ("serve", "web", "data", "ssh", "worker")
+"""`serve` is the supervisor; the others are its children."""
+
 Phase = Literal["starting", "ready", "draining"]
 
 
@@ -26,7 +29,7 @@ class NodeState:
     ssh: str
     """The real addresses, when a port of 0 left the choice to the kernel."""
     processes: Mapping[str, ProcessState] = field(default_factory=dict)
-    """By name; `serve` is the supervisor."""
+    """Those that run, by name."""
 
 
 def write_state(file: Path, state: NodeState) -> None:

@@ -23,6 +23,7 @@ from mainstay.boot import fate
 from mainstay.boot.layout import Layout, make_directories, wipe_leftovers
 from mainstay.boot.listening import address_of, listen
 from mainstay.boot.locks import pid_lock
+from mainstay.boot.numbers import forget_dead
 from mainstay.boot.process import Program, Running
 from mainstay.boot.settings import NodeSettings, as_text, remember
 from mainstay.boot.state import NodeState, Phase, ProcessState, write_state
@@ -109,7 +110,9 @@ class Supervisor:
     def _prepare(self) -> None:
         """Run `boot.prepare`; it has said what is wrong, so its code is all that is left to pass on."""
         environment = {**self._environment, "MAINSTAY_PARENT_PID": str(os.getpid())}
-        ended = subprocess.run([sys.executable, "-m", "mainstay.boot.prepare"], env=environment, check=False)
+        command = [sys.executable, "-m", "mainstay.boot.prepare"]
+        # A session of its own: Ctrl-C waits for a migration to end instead of breaking it off.
+        ended = subprocess.run(command, env=environment, check=False, start_new_session=True)
         if ended.returncode != 0 and not self._stops_asked:
             sys.exit(ended.returncode if ended.returncode > 0 else 1)
 
@@ -169,6 +172,7 @@ class Supervisor:
 
     def _forget(self, running: Running) -> None:
         running.kill()  # what it started must not outlive it
+        forget_dead(self._layout.metrics)
         del self._running[running.program.name]
         if running.ready_fd in self._selector.get_map():
             self._selector.unregister(running.ready_fd)

@@ -7,7 +7,7 @@ from mainstay.doors.web.pages import error_answer, front_page, go_import_page
 
 def test_the_front_page_says_how_to_push() -> None:
     shown = front_page(
-        version="1.0", http_url="http://h:1", ssh_url="ssh://git@h:2", api_path="/api/v4/"
+        version="1.0", http_url="http://h:1", ssh_url="ssh://git@h:2"
     ).decode()
     for part in ("http://h:1/YOUR-NAME/PROJECT.git", "ssh://git@h:2/YOUR-NAME", "1.0", "width=device-width"):
         assert part in shown

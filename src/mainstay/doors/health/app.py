@@ -59,12 +59,14 @@ class HealthDoor:
         view: Callable[[], NodeView],
         allowlist: Sequence[IPv4Network | IPv6Network],
         token: Secret,
+        before_metrics: Callable[[], None] = lambda: None,
         role: str = "single",
     ) -> None:
         self._dependencies = dependencies
         self._view = view
         self._allowlist = allowlist
         self._token = token
+        self._before_metrics = before_metrics
         self._role = role
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="health")
 
@@ -102,6 +104,7 @@ class HealthDoor:
             case "/-/liveness":
                 return decisions.liveness(self._view())
             case "/-/metrics":
+                self._before_metrics()
                 text = await self._in_thread(metrics.exposition)
                 return Answer(200, text, metrics.CONTENT_TYPE)
         part = _HEALTH_CHECK.fullmatch(path)

@@ -32,17 +32,16 @@ def page(title: str, content: str, *, head: str = "") -> bytes:
     ).encode()
 
 
-def front_page(*, version: str, http_url: str, ssh_url: str, api_path: str | None) -> bytes:
+def front_page(*, version: str, http_url: str, ssh_url: str) -> bytes:
     """Where am I, and how do I push."""
     shown = {"http": html.escape(http_url), "ssh": html.escape(ssh_url)}
-    api = f' · <a href="{html.escape(api_path)}">API</a>' if api_path else ""
     content = (
         "<h1>Mainstay</h1><p>Git that stays up. This node is ready for your pushes.</p>"
         f"<pre>git remote add origin {shown['http']}/YOUR-NAME/PROJECT.git\n"
         "git push -u origin HEAD</pre>"
         "<p>A push to a new path under your own name creates a private project. Over SSH the address is</p>"
         f"<pre>{shown['ssh']}/YOUR-NAME/PROJECT.git</pre>"
-        f"<footer><small>Mainstay {html.escape(version)}{api}</small></footer>"
+        f"<footer><small>Mainstay {html.escape(version)}</small></footer>"
     )
     return page("Mainstay", content)
 

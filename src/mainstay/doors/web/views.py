@@ -13,14 +13,13 @@ View = Callable[..., HttpResponse]
 
 _GO_SEGMENTS_MIN = 2
 _GO_SEGMENTS_MAX = 24
-_API_DOCS = "/api/v4/openapi.json"
 
 
 def front(request: HttpRequest) -> HttpResponse:
     """`/`."""
     host = _external_url(request)
     ssh = _ssh_url(urlsplit(host).hostname or "localhost")
-    return HttpResponse(front_page(version=__version__, http_url=host, ssh_url=ssh, api_path=_API_DOCS))
+    return HttpResponse(front_page(version=__version__, http_url=host, ssh_url=ssh))
 
 
 def anything_else(request: HttpRequest, path: str) -> HttpResponse:
