@@ -76,10 +76,7 @@ def test_a_clone_is_equal_and_clean(
     "deeper",
     [
         "--depth=2",
-        pytest.param(
-            "--deepen=1",
-            marks=pytest.mark.xfail(reason="deepen-relative asks the refs of the copy, which has none"),
-        ),
+        "--deepen=1",
     ],
 )
 def test_a_shallow_clone_has_one_commit_and_can_be_deepened(
@@ -98,13 +95,7 @@ def test_a_shallow_clone_has_one_commit_and_can_be_deepened(
 
 @pytest.mark.parametrize(
     "version",
-    [
-        pytest.param(
-            0,
-            marks=pytest.mark.xfail(reason="version 0 does not advertise allow-reachable-sha1-in-want"),
-        ),
-        2,
-    ],
+    [0, 2],
 )
 def test_a_partial_clone_fetches_blobs_when_they_are_needed(
     ada: Person, pushed: str, tmp_path: Path, version: int

@@ -17,12 +17,12 @@ import structlog
 from mainstay.cache.copies import Copies, Copy
 from mainstay.cache.refs import RefListing, RefListings
 from mainstay.foundation.errors import Invalid, MainstayError, Unavailable
+from mainstay.git.native.place import MIB, Limits
 from mainstay.git.native.run import GitProcess, start, stop
-from mainstay.git.objectnames import Oid
-from mainstay.git.protocol import pktline, v2
+from mainstay.git.protocol import pktline, v0, v2
 from mainstay.git.protocol.report import error_packet
 from mainstay.git.protocol.services import Service
-from mainstay.repository import advertisement, tags
+from mainstay.repository import advertisement, packed_refs
 from mainstay.repository.packets import CutOff, NotedSink, RequestsV2, WantsV0
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSink, ByteSource
@@ -39,6 +39,8 @@ _CONFIG = {
     "uploadpack.keepAlive": "5",
 }
 
+Asked = v2.Fetch | v0.WantRequest
+
 log = structlog.get_logger()
 
 
@@ -52,6 +54,7 @@ class Fetcher:
         self._copies = copies
         self._threads = threads
         self._turns = Turns("fetches", turns_max=settings.fetches_max, wait_s_max=settings.wait_s_max)
+        self._limits = Limits(data_bytes_max=settings.fetch_memory_mib * MIB, wall_s_max=settings.fetch_s_max)
         self._reachable = Reachable(objects_max=settings.reachable_objects_max)
 
     async def serve(
@@ -91,7 +94,7 @@ class Fetcher:
         if isinstance(request, v2.LsRefs):
             await sink.write(advertisement.ls_refs(request, listing))
         else:
-            await self._make_pack(listing, request.wants, request.raw, sink, protocol="version=2")
+            await self._make_pack(listing, request, request.raw, sink, protocol="version=2")
 
     async def _serve_v0_once(self, repository_id: int, wants: WantsV0, sink: NotedSink) -> None:
         request = await wants.wants()
@@ -99,23 +102,17 @@ class Fetcher:
             return
         listing = await self._threads.run(self._listings.latest, repository_id)
         body = request.raw + await _all_of(wants)
-        await self._make_pack(listing, request.wants, body, sink, protocol=None)
+        await self._make_pack(listing, request, body, sink, protocol=None)
 
     async def _make_pack(
-        self,
-        listing: RefListing,
-        wants: Sequence[Oid],
-        request: bytes,
-        sink: NotedSink,
-        *,
-        protocol: str | None,
+        self, listing: RefListing, asked: Asked, body: bytes, sink: NotedSink, *, protocol: str | None
     ) -> None:
         """One stateless round with native upload-pack. Tried again if the copy vanished before a byte."""
         async with self._turns.turn():
             for attempt in range(1, _ATTEMPTS_MAX + 1):
                 async with self._threads.holding(self._copies.pinned(listing.repository.id)) as copy:
-                    await self._prepare(copy, listing, wants)
-                    failed = await _upload_pack_once(copy, request, sink, protocol)
+                    await self._threads.run(self._prepare, copy, listing, asked)
+                    failed = await self._upload_pack_once(copy, body, sink, protocol)
                 if not failed:
                     return
                 if sink.bytes_written:
@@ -124,9 +121,11 @@ class Fetcher:
                 log.warning("fetch.failed", repository=listing.repository.uid, attempt=attempt, reason=failed)
         raise Unavailable("the pack could not be made: try again")
 
-    async def _prepare(self, copy: Copy, listing: RefListing, wants: Sequence[Oid]) -> None:
-        await self._threads.run(self._reachable.check, wants, listing, copy.place)
-        await self._threads.run(tags.write, copy.place.git_dir, listing)
+    def _prepare(self, copy: Copy, listing: RefListing, asked: Asked) -> None:
+        """Check the wants, and give native git the refs it needs for this request. Blocks."""
+        self._reachable.check(asked.wants, listing, copy.place)
+        from_refs = asked.depth.relative or bool(asked.depth.deepen_not)
+        packed_refs.write(copy.place.git_dir, listing, every_ref=from_refs)
 
     async def _serve_v0_session(self, repository_id: int, wants: WantsV0, sink: NotedSink) -> None:
         """Protocol v0 over SSH: we advertise and check the wants, native git negotiates and packs."""
@@ -139,12 +138,38 @@ class Fetcher:
             self._turns.turn(),
             self._threads.holding(self._copies.pinned(repository_id)) as copy,
         ):
-            await self._prepare(copy, listing, request.wants)
-            process = await _start(copy, [], {})
+            await self._threads.run(self._prepare, copy, listing, request)
+            process = await self._start(copy, [], {})
             try:
                 await _converse(process, request.raw, wants, sink)
             finally:
                 await stop(process)
+
+    async def _start(self, copy: Copy, flags: Sequence[str], environment: dict[str, str]) -> GitProcess:
+        arguments = ["upload-pack", "--strict", *flags, str(copy.place.git_dir)]
+        return await start(
+            copy.place, arguments, config=_CONFIG, environment=environment, limits=self._limits
+        )
+
+    async def _upload_pack_once(
+        self, copy: Copy, request: bytes, sink: NotedSink, protocol: str | None
+    ) -> str | None:
+        """Run one stateless round; return why it failed, or None."""
+        environment = {"GIT_PROTOCOL": protocol} if protocol else {}
+        process = await self._start(copy, ["--stateless-rpc"], environment)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            feeding = asyncio.create_task(_feed(process, request))
+            stderr = asyncio.create_task(_tail(process.stderr))
+            while chunk := await process.stdout.read(_CHUNK_BYTES):
+                await sink.write(chunk)
+            await feeding
+            code = await process.wait()
+            said = await stderr
+            return f"upload-pack ended with {code}: {said}" if code != 0 else None
+        finally:
+            await stop(process)
 
 
 async def _all_of(wants: WantsV0) -> bytes:
@@ -156,30 +181,6 @@ async def _all_of(wants: WantsV0) -> bytes:
             raise Invalid(f"the request is larger than {_REQUEST_BYTES_MAX} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-async def _start(copy: Copy, flags: Sequence[str], environment: dict[str, str]) -> GitProcess:
-    arguments = ["upload-pack", "--strict", *flags, str(copy.place.git_dir)]
-    return await start(copy.place, arguments, config=_CONFIG, environment=environment)
-
-
-async def _upload_pack_once(copy: Copy, request: bytes, sink: NotedSink, protocol: str | None) -> str | None:
-    """Run one stateless round; return why it failed, or None."""
-    environment = {"GIT_PROTOCOL": protocol} if protocol else {}
-    process = await _start(copy, ["--stateless-rpc"], environment)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        feeding = asyncio.create_task(_feed(process, request))
-        stderr = asyncio.create_task(_tail(process.stderr))
-        while chunk := await process.stdout.read(_CHUNK_BYTES):
-            await sink.write(chunk)
-        await feeding
-        code = await process.wait()
-        said = await stderr
-        return f"upload-pack ended with {code}: {said}" if code != 0 else None
-    finally:
-        await stop(process)
 
 
 async def _feed(process: GitProcess, request: bytes) -> None:

@@ -17,6 +17,11 @@ class RepositorySettings:
     """The most objects a push may bring: memory of index-pack grows with what the header announces."""
     child_memory_mib: int = 192
     """Private memory a git process may use, besides 200 bytes for each object of a pushed pack."""
+    fetch_memory_mib: int = 4096
+    """Private memory that a fetch's git processes may use each: packing a large repository for the first
+    time needs about 1 KiB per object."""
+    fetch_s_max: float = 4 * 3600
+    """A fetch that takes longer is ended."""
     fetches_max: int = 64
     """Fetches that may run at once in this process; more wait."""
     pushes_max: int = 64

@@ -22,8 +22,10 @@ _LINES_PER_CHUNK = 4096
 
 _UPLOAD_PACK = (
     "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not "
-    "deepen-relative no-progress include-tag multi_ack_detailed"
+    "deepen-relative no-progress include-tag multi_ack_detailed "
+    "allow-tip-sha1-in-want allow-reachable-sha1-in-want"
 )
+"""Reachable wants are offered because somebody checks them: a partial clone asks for its blobs so."""
 _RECEIVE_PACK = "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta push-options"
 
 _CAPABILITIES_V2 = (

@@ -1,0 +1,55 @@
+"""The refs inside a copy, as far as native git needs them there.
+
+Tags, for `include-tag`; and every visible ref for a depth that git works out from the refs: one that
+excludes a name (`--shallow-exclude`) or is relative to what the client has (`--deepen`).
+Everything else about refs is answered from the ledger. The file is replaced by a rename, so a git process
+that is starting reads either the old refs or the new ones; what clients may ask for is checked elsewhere.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from mainstay.cache.refs import RefListing
+from mainstay.foundation.ids import new_ulid
+from mainstay.storage.ledger import Ref
+
+_HEADER = b"# pack-refs with: peeled fully-peeled sorted \n"
+
+
+def write(git_dir: Path, listing: RefListing, *, every_ref: bool = False) -> None:
+    """Make `packed-refs` hold the tags of `listing`, or all its refs. Blocks; does nothing when it does."""
+    kind = "refs" if every_ref else "tags"
+    content = listing.encoded.get(f"packed:{kind}")
+    if content is None:
+        content = packed(listing.refs if every_ref else listing.under(b"refs/tags/"))
+        listing.encoded[f"packed:{kind}"] = content
+    digest = listing.encoded.setdefault(f"digest:{kind}", sha256(content).digest())
+    marker = git_dir / "packed-refs.digest"
+    enough = {digest, listing.encoded.get("digest:refs", digest)}
+    if _held(marker) not in enough:
+        _replace(git_dir / "packed-refs", content)
+        _replace(marker, digest)
+
+
+def packed(refs: Sequence[Ref]) -> bytes:
+    """Refs in git's packed-refs format."""
+    lines = [_HEADER]
+    for ref in refs:
+        lines.append(ref.oid.encode() + b" " + ref.name + b"\n")
+        if ref.peeled is not None:
+            lines.append(b"^" + ref.peeled.encode() + b"\n")
+    return b"".join(lines)
+
+
+def _held(marker: Path) -> bytes | None:
+    try:
+        return marker.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _replace(target: Path, content: bytes) -> None:
+    fresh = target.with_name(f"{target.name}.{new_ulid()}")
+    fresh.write_bytes(content)
+    fresh.rename(target)
