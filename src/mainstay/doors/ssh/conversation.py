@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from mainstay.access.actors import Actor, Kind
 from mainstay.access.policy import GitAction
 from mainstay.foundation.clock import Clock
-from mainstay.foundation.errors import MainstayError, NotFound, Unavailable
+from mainstay.foundation.errors import MainstayError, NotFound, OutcomeUnknown, Unavailable
 from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import bound, get_logger
 from mainstay.foundation.metrics import counter, histogram
@@ -106,6 +106,9 @@ class Conversations:
             return EXIT_UNKNOWN_COMMAND if isinstance(error, UnknownSshCommand) else EXIT_REFUSED
         except ClientGone:
             note.outcome = "gone"
+            raise
+        except OutcomeUnknown as error:
+            note.outcome, note.because = "unknown", str(error)
             raise
         except Exception as error:
             note.outcome = "failed"
