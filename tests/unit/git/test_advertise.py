@@ -51,9 +51,10 @@ def test_head_comes_first_with_the_capabilities() -> None:
     ]
 
 
-def test_objects_are_never_offered_by_name() -> None:
+def test_only_tips_and_what_they_reach_are_offered_by_name() -> None:
     (first, *_) = _upload(REFS, Head(MAIN, A))
-    assert b"sha1-in-want" not in first
+    assert b" allow-tip-sha1-in-want allow-reachable-sha1-in-want " in first
+    assert b"allow-any" not in first
 
 
 def test_without_a_head_the_first_ref_carries_the_capabilities() -> None:
