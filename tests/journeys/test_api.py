@@ -4,15 +4,20 @@ Ada owns things, Eve is signed in and a stranger to them (and sometimes an attac
 """
 
 import itertools
+import random
+import re
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 
 from mainstay.boot import setup_django
 from support.api_client import ApiClient
+from support.databases import postgres_server  # noqa: F401 - a fixture works by being here
 from support.node import Node
 
 setup_django()
@@ -33,9 +38,17 @@ class People:
     ids: dict[str, int]
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database_options(request: pytest.FixtureRequest) -> list[str]:
+    if request.param == "sqlite":
+        return []
+    server = request.getfixturevalue("postgres_server")
+    return ["--database-url", server.url(server.create_database())]
+
+
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
-    with Node(tmp_path_factory.mktemp("api") / "node") as node:
+def people(database_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
+    with Node(tmp_path_factory.mktemp("api") / "node", options=database_options) as node:
         admin = ApiClient(node.http_port, node.token(scopes="api,sudo"))
         ids = {name: new_user(admin, name) for name in ("ada", "eve")}
         ada, eve = (ApiClient(node.http_port, token_for(admin, ids[name])) for name in ("ada", "eve"))
@@ -556,3 +569,84 @@ def test_somebody_elses_tokens_are_unknown(people: People) -> None:
     assert people.eve.post(f"/personal_access_tokens/{own['id']}/rotate").status == 404
     assert people.eve.get(f"/personal_access_tokens?user_id={people.ids['ada']}").body == []
     assert people.ada.get("/user").status == 200
+
+
+# Junk
+
+JUNK: list[Any] = [
+    *("", "x", "main", "é", "a" * 300, "\t", "1,2", "9" * 40, "2026-13-45", "[", "\\", "*", "☃", "1e5", "-1"),
+    *(None, 0, -1, 2**63, 10**17, 1.5, True, [], {}, [1, "a", {}], {"k": "v"}, ["api"], 30, 50),
+]
+NAMES = [
+    "name",
+    "path",
+    "key",
+    "title",
+    "scopes",
+    "visibility",
+    "default_branch",
+    "namespace_id",
+    "parent_id",
+    "user_id",
+    "username",
+    "access_level",
+    "expires_at",
+    "branch",
+    "ref",
+    "tag_name",
+    "message",
+    "push_access_level",
+    "allowed_to_push",
+    "search",
+    "order_by",
+    "sort",
+    "page",
+    "per_page",
+    "pagination",
+    "id_after",
+    "min_access_level",
+    "topics",
+    "issues_enabled",
+    "issues_access_level",
+    "archived",
+    "description",
+    "email",
+    "password",
+    "can_push",
+    "user_ids",
+    "query",
+    "active",
+    "state",
+    "revoked",
+    "created_after",
+    "ref_name",
+    "merge_method",
+    "ci_config_path",
+    "initialize_with_readme",
+    "skip_groups",
+    "topic",
+    "bio",
+]
+SEGMENTS = ("1", "main", "v1", "%2e%2e", "*", "9" * 17, "%ff", "é", "-", "%5c", "%27")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_junk_is_never_a_server_error(people: People, seed: int) -> None:
+    chance = random.Random(seed)
+    project = new_project(people.ada)
+    answers = Counter[int]()
+    for route, endpoint in ROUTES.items():
+        for method in [each for each in METHODS if hasattr(endpoint, each)]:
+            if method != "get" and ("personal_access" in route or route.startswith("user")):
+                continue  # the people of the other tests stay as they are
+            path = re.sub(r"<reference:project>", str(project["id"]), route)
+            path = re.sub(r"<\w+:\w+>", lambda _: quote(chance.choice(SEGMENTS), safe="%*"), path)
+            sent = {name: chance.choice(JUNK) for name in chance.sample(NAMES, chance.randint(0, 30))}
+            if method == "get":
+                answer = people.ada.get(f"/{path}?{urlencode(sent)}")
+            else:
+                answer = people.ada.call(method.upper(), f"/{path}", sent)
+            answers[answer.status] += 1
+            assert answer.status < 500, (method, path, sent, answer.body)
+    assert answers[400] > 5
+    assert answers.total() > 80
