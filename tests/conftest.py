@@ -1,15 +1,14 @@
-"""What every kind of test shares: real servers, and the rule about missing ones.
+"""What every kind of test shares: the rule about servers that are missing.
 
 A test whose server is not installed is skipped with a reason that starts with `server missing`. On a
 developer's machine the run ends with a list of them; with `CI` set each one is a failure.
 """
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import pytest
 
-from support.rgw import S3Server, rgw_server
 from support.servers import SERVER_MISSING
 
 
@@ -52,10 +51,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("NOT TESTED HERE", sep="!", red=True)
         for reason in dict.fromkeys(missing):
             terminalreporter.line(f"{missing.count(reason):4} test(s): {reason}")
-
-
-@pytest.fixture(scope="session")
-def rgw() -> Iterator[S3Server]:
-    """An S3 server that checks signatures. Mark tests with `xdist_group("rgw")`: it takes 17 s to start."""
-    with rgw_server() as server:
-        yield server

@@ -17,6 +17,9 @@ from support.object_stores import fresh_store
 from support.s3 import SERVERS, RunningServers, S3Server
 from support.servers import free_port
 
+pytestmark = pytest.mark.xdist_group("s3")
+"""All in one worker: the strict server takes a quarter of a minute to start."""
+
 KINDS = ["directory", "memory", *(f"s3-{name}" for name in SERVERS)]
 LARGE_BYTES = (17 << 20) + 3
 """More than two parts of an upload, and not a multiple of one."""
