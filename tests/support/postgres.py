@@ -5,11 +5,13 @@ When there is none, tests that need it are skipped with a sentence; with `CI=tru
 `support.databases` has the fixtures.
 """
 
+import ctypes
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ import psycopg
 from support.servers import end, free_port, skip_missing, wait_until
 
 _START_S_MAX = 60
+_PR_SET_PDEATHSIG = 1
 
 
 def find_binaries() -> Path | None:
@@ -115,6 +118,7 @@ def _started(binaries: Path, data: Path, user: str | None) -> Iterator[PostgresS
             user=user,
             cwd="/",
             start_new_session=True,  # Ctrl-C of the test run is not for it
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - it calls the kernel and nothing else
         )
     try:
         server = PostgresServer(port)
@@ -135,3 +139,9 @@ def _answers(server: PostgresServer) -> bool:
     except psycopg.OperationalError:
         return False
     return True
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to stop the server when the test run is killed and cannot do it itself."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)

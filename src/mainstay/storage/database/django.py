@@ -9,7 +9,7 @@ Not here: when the outermost transaction is the service's, its commit is the ser
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import cast
 
 import psycopg
@@ -18,7 +18,7 @@ from django.db import transaction
 
 from mainstay.foundation.errors import OutcomeUnknown, Unavailable
 from mainstay.storage.database import ConstraintBroken, Dialect, Transaction
-from mainstay.storage.database.postgresql import Connection, PostgresqlTransaction, refuse_unreplicated
+from mainstay.storage.database.postgresql import Connection, PostgresqlTransaction, refusing_unreplicated
 from mainstay.storage.database.sqlite import SqliteTransaction
 
 _SNAPSHOT = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
@@ -77,21 +77,20 @@ class DjangoDatabase:
         return PostgresqlTransaction(raw)
 
 
-def _commit(block: "transaction.Atomic") -> None:
+def _commit(block: transaction.Atomic) -> None:
     raw = db.connection.connection
-    notices: list[psycopg.errors.Diagnostic] = []
-    if isinstance(raw, psycopg.Connection):
-        cast("Connection", raw).add_notice_handler(notices.append)
-    try:
-        block.__exit__(None, None, None)
-    except db.IntegrityError as error:
-        raise ConstraintBroken(str(error)) from error
-    except db.OperationalError as error:
-        raise OutcomeUnknown(f"the connection was lost during COMMIT: {error}") from error
-    finally:
-        if isinstance(raw, psycopg.Connection):
-            raw.remove_notice_handler(notices.append)
-    refuse_unreplicated(notices)
+    replicated = (
+        refusing_unreplicated(cast("Connection", raw))
+        if isinstance(raw, psycopg.Connection)
+        else nullcontext()
+    )
+    with replicated:
+        try:
+            block.__exit__(None, None, None)
+        except db.IntegrityError as error:
+            raise ConstraintBroken(str(error)) from error
+        except db.OperationalError as error:
+            raise OutcomeUnknown(f"the connection was lost during COMMIT: {error}") from error
 
 
 @contextmanager

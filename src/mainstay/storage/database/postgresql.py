@@ -213,28 +213,36 @@ def _configure(connection: Connection) -> None:
 
 def commit(connection: Connection) -> None:
     """Send COMMIT, and raise unless it is certain that it happened."""
-    notices: list[errors.Diagnostic] = []
-    connection.add_notice_handler(notices.append)
-    try:
-        answer = connection.execute("COMMIT").statusmessage
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        if isinstance(error, errors.SerializationFailure | errors.DeadlockDetected):
+    with refusing_unreplicated(connection):
+        try:
+            answer = connection.execute("COMMIT").statusmessage
+        except (errors.SerializationFailure, errors.DeadlockDetected) as error:
             raise_family(error)
-        raise OutcomeUnknown(f"the connection was lost during COMMIT: {error}") from error
-    except psycopg.Error as error:
-        raise_family(error)
-    finally:
-        connection.remove_notice_handler(notices.append)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise OutcomeUnknown(f"the connection was lost during COMMIT: {error}") from error
+        except psycopg.Error as error:
+            raise_family(error)
     if answer != "COMMIT":
         raise Conflict("the transaction had already failed and was rolled back")
-    refuse_unreplicated(notices)
 
 
-def refuse_unreplicated(notices: Sequence[errors.Diagnostic]) -> None:
-    """Raise if the server said that it gave up waiting for its synchronous standby."""
-    for notice in notices:
+@contextmanager
+def refusing_unreplicated(connection: Connection) -> Iterator[None]:
+    """Raise at the end if the server said that it gave up waiting for its synchronous standby."""
+    warnings: list[str] = []
+
+    def listen(notice: errors.Diagnostic) -> None:
+        # Read at once: a notice is empty as soon as this returns.
         if notice.severity_nonlocalized == "WARNING" and notice.sqlstate in _SYNC_WAIT_CANCELLED:
-            raise OutcomeUnknown(f"the commit may not be replicated: {notice.message_primary}")
+            warnings.append(str(notice.message_primary))
+
+    connection.add_notice_handler(listen)
+    try:
+        yield
+    finally:
+        connection.remove_notice_handler(listen)
+    if warnings:
+        raise OutcomeUnknown(f"the commit may not be replicated: {warnings[0]}")
 
 
 def _roll_back(connection: Connection) -> None:
