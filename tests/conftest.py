@@ -5,11 +5,17 @@ developer's machine the run ends with a list of them; with `CI` set each one is 
 """
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
 
 from support.servers import SERVER_MISSING
+
+
+def pytest_configure() -> None:
+    """A run that is told to stop cleans up like one that is interrupted: it has servers to end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _is_ci() -> bool:

@@ -130,7 +130,7 @@ def _started(binaries: Path, data: Path, user: str | None) -> Iterator[PostgresS
         )
         yield server
     finally:
-        end(process, with_signal=signal.SIGINT)  # a fast shutdown
+        end(process, with_signal=signal.SIGQUIT)  # at once: there is nothing to keep
 
 
 def _answers(server: PostgresServer) -> bool:
