@@ -4,6 +4,7 @@ In `sshd_config`, for the user `git`:
 
     AuthorizedKeysCommand /usr/local/bin/mainstay ssh authorized-keys --data DIR %t %k
     AuthorizedKeysCommandUser mainstay
+    AcceptEnv GIT_PROTOCOL
 
 sshd asks for one key at a time, so the answer is one indexed look-up, however many keys there are.
 """
@@ -51,6 +52,29 @@ def authorized_keys(key: tuple[str, ...], serve_command: str | None, data: Path 
         click.echo(f'command="{_quoted(served)} --fingerprint {fingerprint}",restrict {line}')
 
 
+@command.command("serve")
+@click.option("--fingerprint", required=True, help="Of the key that sshd has checked.")
+@click.option("--command", "wanted", envvar="SSH_ORIGINAL_COMMAND", help="What the client wants to run.")
+@click.option("--git-protocol", envvar="GIT_PROTOCOL", default="", help="Needs `AcceptEnv GIT_PROTOCOL`.")
+@click.option("--connection", envvar="SSH_CONNECTION", default="", help="Where the client is, as sshd says.")
+@data_option
+def serve(
+    *, fingerprint: str, wanted: str | None, git_protocol: str, connection: str, data: Path | None
+) -> None:
+    """Serve one session of OpenSSH; `authorized-keys` makes this the forced command of every key."""
+    with opened(data, orm=False) as stores:
+        from mainstay.boot import forced_ssh  # noqa: PLC0415 - `--help` does not pay for the Git rooms
+
+        code = forced_ssh.serve(
+            stores,
+            fingerprint=fingerprint,
+            command=wanted or None,
+            git_protocol=git_protocol,
+            address=connection.partition(" ")[0],
+        )
+    sys.exit(code)
+
+
 def _fingerprint(key: tuple[str, ...]) -> str:
     from mainstay.product.accounts.keys import fingerprint_of_line  # noqa: PLC0415 - loads a crypto library
 
@@ -62,7 +86,7 @@ def _fingerprint(key: tuple[str, ...]) -> str:
 
 
 def _serve_command(data: Path) -> str:
-    return shlex.join([sys.argv[0], "ssh", "serve", "--data", str(data)])
+    return shlex.join([sys.executable, "-m", "mainstay", "ssh", "serve", "--data", str(data)])
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,37 @@
+"""One session of OpenSSH: the parts of the SSH process, put together for a single conversation."""
+
+import asyncio
+from contextlib import closing
+
+from mainstay.boot import compose, setup_django
+from mainstay.boot.addresses import ssh_clone_url
+from mainstay.boot.git import git_service
+from mainstay.boot.stores import Stores
+from mainstay.doors.ssh.conversation import Asked
+from mainstay.doors.ssh.forced import serve_forced
+from mainstay.doors.ssh.settings import SshSettings
+from mainstay.foundation.clock import SYSTEM
+from mainstay.git.protocol.services import Service
+
+
+def serve(stores: Stores, *, fingerprint: str, command: str | None, git_protocol: str, address: str) -> int:
+    """Serve what the owner of the key asks for; return the exit code."""
+    if command and Service.RECEIVE_PACK.removeprefix("git-") in command:
+        setup_django()  # a push may make a project; a fetch need not wait for the ORM
+    asked = Asked(
+        fingerprint=fingerprint,
+        address=address,
+        command=command,
+        git_protocol=git_protocol,
+    )
+    with closing(git_service(stores)) as service:
+        return asyncio.run(
+            serve_forced(
+                asked,
+                service=service,
+                gate=compose.git_gate(stores),
+                settings=SshSettings(),
+                clock=SYSTEM,
+                clone_url=lambda path: ssh_clone_url(stores.settings, path),
+            )
+        )
