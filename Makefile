@@ -43,7 +43,7 @@ journeys: develop ## Only the journeys: people with real git and ssh against a r
 
 .PHONY: crash
 crash: develop servers ## Only the crash suite: kill a node at every failpoint and system call
-	$(bin)/pytest tests/cluster
+	MAINSTAY_CRASH=all $(bin)/pytest -n 2 --dist loadgroup tests/cluster
 
 .PHONY: fuzz
 fuzz: develop ## Feed the parsers of foreign bytes, each for a minute (SECONDS=60); findings go to build/

@@ -1,0 +1,69 @@
+"""One trial: a push to a server that dies or fails at a chosen place, and the judgement of what is left."""
+
+from dataclasses import dataclass
+
+from support.crash.checker import after_restart, violations
+from support.crash.history import Attempt, History
+from support.crash.world import World
+
+_DIE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened in a trial."""
+
+    died: bool
+    report: dict[str, str] | None
+    """What the pusher was told."""
+    findings: list[str]
+    """What is wrong; empty when all is well."""
+
+
+def begun(world: World) -> History:
+    """A project whose first push went well, on the process that runs."""
+    history = world.new_project()
+    attempt = history.next_attempt()
+    report = _push(world, history, attempt)
+    assert report == dict.fromkeys(attempt.after({}), "ok"), f"{report}\n{world.nursery.log_end()}"
+    assert violations(world, history, attempt, report) == []
+    return history
+
+
+def kill_at(world: World, history: History, point: str, *, passage: int = 1, atomic: bool = False) -> Outcome:
+    """Push; the process kills itself at the failpoint. Judged dead, and again after a restart."""
+    world.running().ask("arm", f"{point}=kill@{passage}")
+    attempt = history.next_attempt(atomic=atomic)
+    report = _push(world, history, attempt)
+    # A point after the answer may come a moment later; without an answer it has come.
+    died = world.has_died(within_s=_DIE_S if report is None or point == "push.reported" else 0)
+    return _judged(world, history, attempt, report, died)
+
+
+def fail_at(world: World, history: History, point: str, *, passage: int = 1) -> Outcome:
+    """Push; the failpoint raises an error. The process lives on and is judged alive."""
+    child = world.running()
+    child.ask("arm", f"{point}=error@{passage}")
+    attempt = history.next_attempt()
+    report = _push(world, history, attempt)
+    child.ask("arm", "")
+    findings = violations(world, history, attempt, report) + after_restart(world, history, attempt)
+    return Outcome(world.has_died(within_s=0), report, findings)
+
+
+def _push(world: World, history: History, attempt: Attempt) -> dict[str, str] | None:
+    pusher = world.pusher(history.path)
+    try:
+        return pusher.push(attempt.updates, attempt.objects, atomic=attempt.atomic)
+    finally:
+        pusher.close()
+
+
+def _judged(
+    world: World, history: History, attempt: Attempt, report: dict[str, str] | None, died: bool
+) -> Outcome:
+    world.kill()
+    world.empty_cache()
+    findings = violations(world, history, attempt, report)
+    world.start()
+    return Outcome(died, report, findings + after_restart(world, history, attempt))

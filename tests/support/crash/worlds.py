@@ -1,0 +1,76 @@
+"""Instances by storage and transport. `MAINSTAY_CRASH=all` (as `make crash` sets it) runs every point."""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import asyncssh
+import pytest
+
+from support.crash.nursery import Nursery
+from support.crash.world import Transport, World
+
+ALL = os.environ.get("MAINSTAY_CRASH") == "all"
+STORAGES = {"sqlite-directory": "directory", "postgresql-s3": "s3"}
+"""What an instance stands on, and the kind of its object store."""
+
+
+def everywhere(points_of: Any = None) -> Collection[Any]:
+    """Parameters `storage, transport[, point]`; what shares an instance stays in one test process."""
+
+    def cases() -> Iterator[Any]:
+        for storage, kind in STORAGES.items():
+            for transport in get_args(Transport):
+                group = pytest.mark.xdist_group(f"{storage}-{transport}")
+                for point in points_of(kind) if points_of else [None]:
+                    values = (storage, transport, *([point] if points_of else []))
+                    yield pytest.param(*values, marks=group, id="-".join(values))
+
+    return list(cases())
+
+
+class Worlds:
+    """Instances by storage and transport, each made when it is first asked for."""
+
+    def __init__(self, request: pytest.FixtureRequest, nursery: Nursery, directory: Path) -> None:
+        self._request = request
+        self._nursery = nursery
+        self._directory = directory
+        self._made: dict[tuple[str, Transport], World] = {}
+
+    def get(self, storage: str, transport: Transport) -> World:
+        found = self._made.get((storage, transport))
+        return found or self._made.setdefault((storage, transport), self.make(storage, transport))
+
+    def make(self, storage: str, transport: Transport) -> World:
+        """A new instance of its own."""
+        name = f"{storage}-{transport}-{len(self._made)}"
+        data = self._directory / name
+        environment = {"MAINSTAY_DATA": str(data), "MAINSTAY_LOG_FORMAT": "json"}
+        if storage == "postgresql-s3":
+            environment |= self._shared_stores(name)
+        world = World(self._nursery, data, transport, environment, self._key())
+        world.prepare()
+        return world
+
+    def end(self) -> None:
+        for world in self._made.values():
+            world.kill()
+
+    def _shared_stores(self, name: str) -> dict[str, str]:
+        postgres = self._request.getfixturevalue("postgres_server")
+        s3 = self._request.getfixturevalue("moto")
+        return {
+            "MAINSTAY_DATABASE_URL": postgres.url(postgres.create_database()),
+            "MAINSTAY_OBJECT_STORE": s3.url(name),
+            **s3.environment,
+        }
+
+    def _key(self) -> Path:
+        path = self._directory / "id_ed25519"
+        if not path.exists():
+            key = asyncssh.generate_private_key("ssh-ed25519")
+            key.write_private_key(str(path))
+            key.write_public_key(str(path.with_suffix(".pub")))
+        return path
