@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mainstay.boot.git import GitTools
+from mainstay.boot.layout import Layout
+from mainstay.boot.scratch import remove_abandoned
 from mainstay.boot.stores import Stores
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.logs import get_logger
 from mainstay.jobs import queue
 from mainstay.jobs.schedule import Periodic
 from mainstay.jobs.worker import Work
+from mainstay.product.accounts.limits import forget_old_failures
 from mainstay.repository.maintenance import Leave, MaintenanceSettings, decide
 from mainstay.storage.journal import catch_up
 from mainstay.storage.sweep import sweep
@@ -24,6 +27,7 @@ MAINTAIN = "repository.maintain"
 MAINTAIN_ALL = "repository.maintain_all"
 CATCH_UP = "journal.catch_up"
 SWEEP = "storage.sweep"
+FORGET_FAILURES = "accounts.forget_old_failures"
 
 _ROUNDS_MAX = 5
 """Steps of one repository, or batches of the journal, that one job takes before the next has its turn."""
@@ -47,6 +51,7 @@ class Chores:
             MAINTAIN_ALL: self._maintain_all,
             CATCH_UP: self._catch_up,
             SWEEP: self._sweep,
+            FORGET_FAILURES: self._forget_failures,
         }
 
     @property
@@ -59,12 +64,17 @@ class Chores:
             Periodic(name=CATCH_UP, every_s=5),
             Periodic(name=SWEEP, every_s=900),
             Periodic(name=MAINTAIN_ALL, every_s=3600),
+            Periodic(name=FORGET_FAILURES, every_s=24 * 3600),
         ]
 
     @property
     def of_this_node(self) -> Mapping[str, Callable[[], object]]:
         """By name; each is quick, and done about once a minute."""
-        return {"evict": self._tools.copies.evict, "forget_password": self._forget_password}
+        return {
+            "evict": self._tools.copies.evict,
+            "forget_password": self._forget_password,
+            "remove_scratch": lambda: remove_abandoned(Layout(self._stores.settings.data)),
+        }
 
     def _hear_of_push(self, payload: Mapping[str, Any]) -> None:
         self._ask_for_maintenance(payload["repository_id"])
@@ -108,6 +118,9 @@ class Chores:
 
     def _sweep(self, _payload: Mapping[str, Any]) -> None:
         sweep(self._stores.ledger, self._stores.objects, clock=self._clock)
+
+    def _forget_failures(self, _payload: Mapping[str, Any]) -> None:
+        forget_old_failures(self._stores.database, self._clock)
 
     def _forget_password(self) -> None:
         from mainstay.product.accounts.first_start import (  # noqa: PLC0415 - needs `setup_django` first

@@ -6,6 +6,8 @@ from contextlib import closing
 from mainstay.boot import compose, setup_django
 from mainstay.boot.addresses import ssh_clone_url
 from mainstay.boot.git import git_service
+from mainstay.boot.layout import Layout
+from mainstay.boot.scratch import scratch_directory
 from mainstay.boot.stores import Stores
 from mainstay.doors.ssh.conversation import Asked
 from mainstay.doors.ssh.forced import serve_forced
@@ -24,7 +26,10 @@ def serve(stores: Stores, *, fingerprint: str, command: str | None, git_protocol
         command=command,
         git_protocol=git_protocol,
     )
-    with closing(git_service(stores)) as service:
+    with (
+        scratch_directory(Layout(stores.settings.data)) as quarantine,
+        closing(git_service(stores, quarantine=quarantine)) as service,
+    ):
         return asyncio.run(
             serve_forced(
                 asked,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mainstay.boot.layout import Layout
+from mainstay.boot.scratch import scratch_directory
 from mainstay.boot.stores import Stores
 from mainstay.cache.copies import Copies
 from mainstay.cache.settings import CacheSettings
@@ -35,22 +36,28 @@ class GitTools:
     scratch: Path
 
 
-def git_service(stores: Stores) -> GitService:
-    """The streaming Git service, for the data plane and SSH. Close it at the end."""
+def git_service(stores: Stores, *, quarantine: Path | None = None) -> GitService:
+    """The streaming Git service, for the data plane and SSH. Close it at the end.
+
+    A process that `serve` did not start brings its own directory for pushes under way: the next start
+    wipes the one of the node.
+    """
     return GitService(
         ledger=stores.ledger,
         objects=stores.objects,
         clock=SYSTEM,
         cache=_cache(stores),
-        settings=RepositorySettings(quarantine=Layout(stores.settings.data).quarantine),
+        settings=RepositorySettings(quarantine=quarantine or Layout(stores.settings.data).quarantine),
     )
 
 
 @contextmanager
 def git_tools(stores: Stores) -> Iterator[GitTools]:
     """Reading, writing and compacting repositories without a Git client."""
-    scratch = Layout(stores.settings.data).quarantine
-    with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload") as threads:
+    with (
+        scratch_directory(Layout(stores.settings.data)) as scratch,
+        ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload") as threads,
+    ):
         uploads = Uploads(ledger=stores.ledger, objects=stores.objects, clock=SYSTEM, threads=threads)
         copies = Copies(_cache(stores), ledger=stores.ledger, objects=stores.objects, clock=SYSTEM)
         pushes = PushStore(ledger=stores.ledger, objects=stores.objects, clock=SYSTEM, uploads=uploads)

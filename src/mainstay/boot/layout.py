@@ -28,6 +28,11 @@ class Layout:
         return self.data / "quarantine"
 
     @property
+    def scratch(self) -> Path:
+        """A directory for each process that works on files; see `boot.scratch`."""
+        return self.data / "scratch"
+
+    @property
     def cache(self) -> Path:
         """May be deleted at any time."""
         return self.data / "cache"

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mainstay.foundation.errors import NotFound
+
 if TYPE_CHECKING:
     from mainstay.boot.stores import Stores
 
@@ -26,6 +28,10 @@ data_option = click.option(
     help="The data directory of the node.  [default: ./data]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer with JSON on standard output.")
+
+
+class NoDataDirectory(NotFound):
+    """The command would work on nothing, and a look must not make an empty node."""
 
 
 @contextmanager
@@ -42,7 +48,12 @@ def opened(data: Path | None, *, orm: bool = True) -> Iterator["Stores"]:
     from mainstay.boot.settings import load_for_command  # noqa: PLC0415 - same
     from mainstay.boot.stores import opened_stores  # noqa: PLC0415 - same
 
-    with opened_stores(load_for_command(data)) as stores:
+    settings = load_for_command(data)
+    if not settings.data.is_dir():
+        raise NoDataDirectory(
+            f"{settings.data} is not there: name the data directory of the node with --data"
+        )
+    with opened_stores(settings) as stores:
         if orm:
             setup_django()
         yield stores
