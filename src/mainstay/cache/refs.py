@@ -33,9 +33,10 @@ class RefListing:
     def version(self) -> int:
         return self.repository.version
 
-    @cached_property
-    def by_name(self) -> dict[RefName, Ref]:
-        return {ref.name: ref for ref in self.refs}
+    def find(self, name: RefName) -> Ref | None:
+        """The ref of this name, found by bisection: a new listing costs nothing to look into."""
+        at = bisect_left(self.refs, bytes(name), key=_name_of)
+        return self.refs[at] if at < len(self.refs) and self.refs[at].name == name else None
 
     @cached_property
     def tips(self) -> frozenset[Oid]:
@@ -47,21 +48,15 @@ class RefListing:
         """The refs as the protocol encoders take them."""
         return [(ref.name, ref.oid, ref.peeled) for ref in self.refs]
 
-    @cached_property
-    def names(self) -> list[RefName]:
-        return [ref.name for ref in self.refs]
-
-    def under(self, prefix: bytes) -> Sequence[Ref]:
-        """The refs whose name starts with `prefix`, found by bisection."""
-        start = bisect_left(self.names, prefix)
-        end = start
-        while end < len(self.refs) and self.refs[end].name.startswith(prefix):
-            end += 1
-        return self.refs[start:end]
+    def under(self, prefix: bytes, *, limit: int | None = None) -> Sequence[Ref]:
+        """The refs whose name starts with `prefix`, at most the first `limit` of them."""
+        start = bisect_left(self.refs, prefix, key=_name_of)
+        end = bisect_left(self.refs, prefix + b"\xff", lo=start, key=_name_of)
+        return self.refs[start : end if limit is None else min(end, start + limit)]
 
     def head_oid(self) -> Oid | None:
         """What HEAD finally points to, or None while its branch is unborn."""
-        head = self.by_name.get(self.repository.head)
+        head = self.find(self.repository.head)
         return head.oid if head is not None else None
 
 
@@ -122,13 +117,21 @@ def visible(refs: Iterable[Ref]) -> Iterable[Ref]:
 
 
 def replayed(refs: Sequence[Ref], changes: Iterable[RefChange]) -> tuple[Ref, ...]:
-    """`refs` after `changes`, still sorted. Hidden refs stay out."""
-    moved: dict[RefName, Ref | None] = {}
+    """`refs` after `changes`, still sorted. Hidden refs stay out.
+
+    Each change is a bisection and a shift of pointers, so a push to a repository of 100,000 refs does not
+    pay for all of them.
+    """
+    now = list(refs)
     for change in changes:
-        if not change.name.startswith(HIDDEN_PREFIXES):
-            gone = change.new == ZERO_OID
-            moved[change.name] = None if gone else Ref(change.name, change.new, change.peeled)
-    merged = [ref for ref in refs if ref.name not in moved]
-    merged.extend(ref for ref in moved.values() if ref is not None)
-    merged.sort(key=lambda ref: ref.name)
-    return tuple(merged)
+        if change.name.startswith(HIDDEN_PREFIXES):
+            continue
+        at = bisect_left(now, bytes(change.name), key=_name_of)
+        present = at < len(now) and now[at].name == change.name
+        fresh = [] if change.new == ZERO_OID else [Ref(change.name, change.new, change.peeled)]
+        now[at : at + present] = fresh
+    return tuple(now)
+
+
+def _name_of(ref: Ref) -> bytes:
+    return ref.name

@@ -23,6 +23,10 @@ _TRAILER_BYTES = 40
 _ENTRY_BYTES = _OID_BYTES + 4 + 4
 
 
+_IS_LARGE = 1 << 31
+_WHOLE_KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
+
+
 class NotAPack(Invalid):
     """The bytes are not the beginning of a pack that we can store."""
 
@@ -75,9 +79,28 @@ class PackIndex:
         return (Oid(self._raw(number).hex()) for number in range(self.count))
 
     def __contains__(self, oid: Oid) -> bool:
+        return self._place_of(oid) is not None
+
+    def offset_of(self, oid: Oid) -> int | None:
+        """Where the object begins in the pack, or None when it is not in it."""
+        at = self._place_of(oid)
+        if at is None:
+            return None
+        small = self._number(_OIDS_START + self.count * (_OID_BYTES + 4) + 4 * at)
+        if not small & _IS_LARGE:
+            return small
+        large = _OIDS_START + self.count * _ENTRY_BYTES + 8 * (small & ~_IS_LARGE)
+        return int.from_bytes(self._content[large : large + 8])
+
+    def _place_of(self, oid: Oid) -> int | None:
         wanted = bytes.fromhex(oid)
         first = wanted[0]
         low = self._number(_FANOUT_START + 4 * (first - 1)) if first else 0
         high = self._number(_FANOUT_START + 4 * first)
         at = bisect_left(range(self.count), wanted, lo=low, hi=high, key=self._raw)
-        return at < high and self._raw(at) == wanted
+        return at if at < high and self._raw(at) == wanted else None
+
+
+def whole_kind(first_byte: int) -> str | None:
+    """The kind of an object from the first byte of its entry in a pack; None for a delta."""
+    return _WHOLE_KINDS.get((first_byte >> 4) & 7)

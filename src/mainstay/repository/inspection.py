@@ -3,8 +3,11 @@
 All block. `place` sees the quarantine and the copy together.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
@@ -12,6 +15,7 @@ from mainstay.cache.refs import RefListing
 from mainstay.git.native.place import GitPlace, Limits
 from mainstay.git.native.run import GitFailed, run
 from mainstay.git.objectnames import Oid, RefName, shown
+from mainstay.git.packs import PackIndex, whole_kind
 from mainstay.storage.ledger import RefChange
 
 log = structlog.get_logger()
@@ -52,10 +56,28 @@ def known_tips(listing: RefListing, changes: Sequence[RefChange]) -> list[Oid]:
     """Which existing tips to exclude from the walk: all of a small repository, the likely ones of a large."""
     if len(listing.refs) <= _TIPS_EXCLUDED_MAX:
         return list(dict.fromkeys(ref.oid for ref in listing.refs))
-    old = [listing.by_name[change.name].oid for change in changes if change.name in listing.by_name]
+    old = [ref.oid for change in changes if (ref := listing.find(change.name)) is not None]
     head = listing.head_oid()
-    branches = [ref.oid for ref in listing.under(b"refs/heads/")[:_RECENT_TIPS]]
+    branches = [ref.oid for ref in listing.under(b"refs/heads/", limit=_RECENT_TIPS)]
     return list(dict.fromkeys([*old, *([head] if head is not None else []), *branches]))
+
+
+def kinds_in_pack(pack: Path, oids: Sequence[Oid]) -> dict[Oid, ObjectKind]:
+    """The commits among `oids` that stand whole in the pack: most pushes need no process to know them.
+
+    Deltas, tags and what is not in the pack are left for `kinds_of`. Blocks.
+    """
+    index = PackIndex(pack.with_suffix(".idx").read_bytes())
+    with pack.open("rb") as stream:
+        return {oid: ObjectKind("commit", None) for oid in oids if _is_whole_commit(stream, index, oid)}
+
+
+def _is_whole_commit(stream: BinaryIO, index: PackIndex, oid: Oid) -> bool:
+    offset = index.offset_of(oid)
+    if offset is None:
+        return False
+    first = os.pread(stream.fileno(), 1, offset)
+    return bool(first) and whole_kind(first[0]) == "commit"
 
 
 def kinds_of(place: GitPlace, oids: Sequence[Oid], *, limits: Limits) -> dict[Oid, ObjectKind]:

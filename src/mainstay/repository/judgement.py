@@ -56,7 +56,7 @@ def action_of(change: RefChange) -> RefAction:
 
 def _refusal_by_state(change: RefChange, listing: RefListing) -> str | None:
     """An early look; the compare-and-swap inside the ledger is what counts."""
-    present = listing.by_name.get(change.name)
+    present = listing.find(change.name)
     found = present.oid if present is not None else ZERO_OID
     if change.new == ZERO_OID and change.name == listing.repository.head and present is not None:
         return f"refusing to delete the default branch {shown(change.name)}"
@@ -71,7 +71,7 @@ def _refusal_by_state(change: RefChange, listing: RefListing) -> str | None:
 
 def first_head(listing: RefListing, changes: Sequence[RefChange]) -> RefName | None:
     """Where HEAD should point while its branch is unborn: main, master, else the first branch pushed."""
-    if listing.repository.head in listing.by_name:
+    if listing.find(listing.repository.head) is not None:
         return None
     created = [
         change.name for change in changes if change.new != ZERO_OID and change.name.startswith(b"refs/heads/")

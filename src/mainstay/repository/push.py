@@ -24,6 +24,7 @@ from mainstay.cache.refs import RefListing, RefListings
 from mainstay.foundation.errors import Conflict, Invalid, OutcomeUnknown, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.ids import new_ulid
+from mainstay.git.native.place import Limits
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName
 from mainstay.git.protocol.receive import CommandReader, PushRequest
 from mainstay.git.protocol.report import error_packet
@@ -33,6 +34,7 @@ from mainstay.repository.inspection import (
     ObjectKind,
     is_ancestor,
     is_connected,
+    kinds_in_pack,
     kinds_of,
     known_tips,
     refusal_by_kind,
@@ -160,7 +162,7 @@ class Receiver:
         """Steps 2 to 5. Returns why the pack is not taken, or None when it is."""
         repository_id = push.listing.repository.id
         async with self._threads.holding(self._copies.pinned(repository_id)) as copy:
-            quarantine = Quarantine(push.id, copy, self._settings)
+            quarantine = Quarantine(push.id, copy, self._settings, self._threads)
             async with self._threads.holding(quarantine):
                 try:
                     packs = await self._take_pack(push, quarantine, source, reporter, ends=ends)
@@ -194,7 +196,7 @@ class Receiver:
             return
         known = known_tips(push.listing, push.changes)
         kinds, connected = await asyncio.gather(
-            self._threads.run(kinds_of, quarantine.place, new, limits=limits),
+            self._threads.run(_kinds, quarantine, new, limits=limits),
             self._threads.run(is_connected, quarantine.place, new, known=known, limits=limits),
         )
         push.refuse(_refused_by_kind(push.brings, kinds))
@@ -263,6 +265,12 @@ def _begin(request: PushRequest, listing: RefListing, rules: PushRules, context:
     push.changes = [RefChange(command.name, command.old, command.new) for command in request.commands]
     push.refused = refusals(push.changes, listing=listing, rules=rules, atomic=request.is_atomic)
     return push
+
+
+def _kinds(quarantine: Quarantine, new: Sequence[Oid], *, limits: Limits) -> dict[Oid, ObjectKind]:
+    """What the new values are: read off the pack where that is possible, else asked from git."""
+    kinds = kinds_in_pack(quarantine.pack(), new)
+    return kinds | kinds_of(quarantine.place, [oid for oid in new if oid not in kinds], limits=limits)
 
 
 def _refused_by_kind(changes: Sequence[RefChange], kinds: Mapping[Oid, ObjectKind]) -> Refusals:

@@ -16,11 +16,12 @@ from mainstay.cache.copies import Copy
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.git.native.place import MIB, GitPlace, Limits
-from mainstay.git.native.run import GitProcess, start, stop
+from mainstay.git.native.run import GitProcess, run, start, stop
 from mainstay.git.packs import HEADER_BYTES, NotAPack, object_count
 from mainstay.repository.reporting import Complaints
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSource
+from mainstay.repository.threads import Threads
 from mainstay.storage.ledger import Pack
 from mainstay.storage.upload import PackFiles
 
@@ -28,6 +29,7 @@ PACK_RECEIVED = declare("push.pack_received", "the pack is indexed in quarantine
 
 _BYTES_PER_OBJECT = 200
 _DRAIN_BYTES_MAX = 64 * MIB
+_SMALL_BYTES_MAX = 1 << 19
 _TOLERATED = "badTimezone=ignore,missingSpaceBeforeDate=ignore,zeroPaddedFilemode=ignore"
 """Old mistakes in the histories of public projects, which no one can mend any more and which harm nobody.
 Everything else that fsck calls an error refuses the push."""
@@ -40,7 +42,8 @@ class BadPack(Invalid):
 class Quarantine:
     """The directory of one push. A context manager: whatever happens, it is gone afterwards."""
 
-    def __init__(self, push_id: str, copy: Copy, settings: RepositorySettings) -> None:
+    def __init__(self, push_id: str, copy: Copy, settings: RepositorySettings, threads: Threads) -> None:
+        self._threads = threads
         self._directory = settings.quarantine / push_id
         self._settings = settings
         self._copy = copy
@@ -67,9 +70,13 @@ class Quarantine:
         `at_end` is called when the client has sent everything. Raises `BadPack`.
         """
         try:
-            first = await _first_bytes(source)
+            first, is_all = await _first_bytes(source, _SMALL_BYTES_MAX if ends else HEADER_BYTES)
             objects = self._announced(first)
-            await self._index(first, source, self.limits(objects), complaints, at_end)
+            limits = self.limits(objects)
+            if is_all:
+                await self._index_small(first, limits, complaints)
+            else:
+                await self._index(first, source, limits, complaints, at_end)
         finally:
             if ends:
                 await _drain(source)
@@ -83,6 +90,20 @@ class Quarantine:
         except NotAPack as wrong:
             raise BadPack(str(wrong)) from wrong
 
+    async def _index_small(self, pack: bytes, limits: Limits, complaints: Complaints) -> None:
+        """A pack that is here whole: one blocking call in a thread costs half of a watched process."""
+        arguments = self._arguments()
+        finished = await self._threads.run(run, self.place, arguments, stdin=pack, limits=limits, check=False)
+        await complaints.hear(finished.stderr)
+        if finished.exit_code != 0:
+            raise BadPack(complaints.last or f"index-pack ended with {finished.exit_code}")
+
+    def _arguments(self) -> list[str]:
+        return [
+            "index-pack", "--stdin", "--fix-thin", "--rev-index", f"--strict={_TOLERATED}",
+            "--show-resolving-progress", f"--max-input-size={self._settings.pack_gib_max << 30}",
+        ]  # fmt: skip
+
     async def _index(
         self,
         first: bytes,
@@ -91,11 +112,7 @@ class Quarantine:
         complaints: Complaints,
         at_end: Callable[[], None],
     ) -> None:
-        arguments = [
-            "index-pack", "--stdin", "--fix-thin", "--rev-index", f"--strict={_TOLERATED}",
-            "--show-resolving-progress", f"--max-input-size={self._settings.pack_gib_max << 30}",
-        ]  # fmt: skip
-        process = await start(self.place, arguments, limits=limits)
+        process = await start(self.place, self._arguments(), limits=limits)
         assert process.stderr is not None
         try:
             feeding = asyncio.create_task(_feed(process, first, source, at_end))
@@ -107,9 +124,14 @@ class Quarantine:
         if code != 0:
             raise BadPack(complaints.last or f"index-pack ended with {code}")
 
+    def pack(self) -> Path:
+        """The pack that was received."""
+        (pack,) = (self._directory / "pack").glob("*.pack")
+        return pack
+
     def files(self, pack_id: str, key: str, objects: int) -> PackFiles:
         """Describe the indexed pack for the manifest. Blocks: reads the pack once to hash it."""
-        (pack,) = (self._directory / "pack").glob("*.pack")
+        pack = self.pack()
         files = {"pack": pack, "idx": pack.with_suffix(".idx"), "rev": pack.with_suffix(".rev")}
         with pack.open("rb") as stream:
             digest = file_digest(stream, "sha256").hexdigest()
@@ -126,14 +148,17 @@ def wipe(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
 
 
-async def _first_bytes(source: ByteSource) -> bytes:
-    first = b""
-    while len(first) < HEADER_BYTES:
+async def _first_bytes(source: ByteSource, enough: int) -> tuple[bytes, bool]:
+    """The first `enough` bytes or a little more, and whether they are all there is."""
+    chunks: list[bytes] = []
+    size = 0
+    while size < max(enough, HEADER_BYTES):
         chunk = await source.read()
         if not chunk:
-            break
-        first += chunk
-    return first
+            return b"".join(chunks), True
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks), False
 
 
 async def _feed(process: GitProcess, first: bytes, source: ByteSource, at_end: Callable[[], None]) -> None:

@@ -84,8 +84,11 @@ class Complaints:
 
     async def follow(self, stderr: asyncio.StreamReader) -> None:
         while chunk := await stderr.read(4096):
-            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
-            await self._reporter.progress(chunk)
+            await self.hear(chunk)
+
+    async def hear(self, chunk: bytes) -> None:
+        self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+        await self._reporter.progress(chunk)
 
     @property
     def last(self) -> str:
