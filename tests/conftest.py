@@ -12,6 +12,8 @@ import pytest
 
 from support.servers import SERVER_MISSING
 
+_BYTES_SHOWN_MAX = 16
+
 
 def pytest_configure() -> None:
     """A run that is told to stop cleans up like one that is interrupted: it has servers to end."""
@@ -34,6 +36,11 @@ def _judge(report: pytest.TestReport | pytest.CollectReport) -> None:
     if _is_ci() and (reason := _reason(report)):
         report.outcome = "failed"
         report.longrepr = f"{reason}: CI may not skip it"
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Long bytes are named by their length: gzip puts the time into them, and all workers must agree."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) and len(val) > _BYTES_SHOWN_MAX else None
 
 
 @pytest.hookimpl(wrapper=True)

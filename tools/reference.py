@@ -172,7 +172,20 @@ def _cell(text: str) -> str:
 
 def _exit_codes() -> str:
     exits = importlib.import_module("mainstay.boot.exits")
-    return f"## Exit codes\n\n```\n{(exits.__doc__ or '').strip()}\n```"
+    lines = [
+        "## Exit codes",
+        "",
+        "| code | |",
+        "|---|---|",
+        "| 0 | done |",
+        "| 1 | a check found something |",
+    ]
+    lines += [
+        f"| {code} | {family.__name__}: {_cell(family.__doc__ or '')} |"
+        for family, code in exits.EXIT_CODES.items()
+    ]
+    lines += [f"| {exits.EXIT_BUG} | a bug, with its trace |", f"| {exits.EXIT_INTERRUPTED} | interrupted |"]
+    return "\n".join(lines)
 
 
 # Failpoints and metrics
