@@ -3,16 +3,23 @@
 from mainstay import __version__
 from mainstay.access.actors import Actor
 from mainstay.boot.git import GitTools
+from mainstay.boot.settings import NodeSettings
 from mainstay.boot.stores import Stores
 from mainstay.doors.api.kit import Addresses, Kit
 from mainstay.foundation.clock import SYSTEM
+from mainstay.product.accounts.settings import AccountsSettings
 from mainstay.product.projects.admission import GitGate
 from mainstay.product.projects.locate import ProjectFacts
 
 
 def git_gate(stores: Stores) -> GitGate:
     """Who may fetch from and push to what. Needs `setup_django` for projects made by a first push."""
-    return GitGate(stores.database, clock=SYSTEM, create_on_push=_create_on_push)
+    return GitGate(
+        stores.database,
+        clock=SYSTEM,
+        create_on_push=_create_on_push,
+        accounts=_accounts(stores.settings),
+    )
 
 
 def api_kit(stores: Stores, tools: GitTools) -> Kit:
@@ -26,7 +33,12 @@ def api_kit(stores: Stores, tools: GitTools) -> Kit:
         writer=tools.writer,
         addresses=Addresses(external_url=settings.external_url, ssh_host="", ssh_port=settings.ssh.port),
         revision=__version__,
+        accounts=_accounts(settings),
     )
+
+
+def _accounts(settings: NodeSettings) -> AccountsSettings:
+    return AccountsSettings(never_banned=tuple(map(str, settings.never_banned)))
 
 
 def _create_on_push(actor: Actor, path: str) -> ProjectFacts:

@@ -52,6 +52,8 @@ class NodeSettings:
     """Peers whose `X-Forwarded-For` and `X-Request-Id` are believed."""
     monitoring_allowlist: Networks
     """Who may ask for health and metrics without a token."""
+    never_banned: Networks
+    """Whose failed sign-ins are not counted, such as a proxy that many people share."""
     health_token: Secret
     """Lets others ask for health and metrics; empty: nobody else."""
     drain_seconds: int
@@ -81,6 +83,7 @@ _OPTIONS: Mapping[str, _Option] = {
     "external_url": _Option(parsing.external_url),
     "trusted_proxies": _Option(parsing.networks),
     "monitoring_allowlist": _Option(parsing.networks, "127.0.0.0/8,::1/128"),
+    "never_banned": _Option(parsing.networks),
     "health_token": _Option(Secret),
     "drain_seconds": _Option(parsing.whole_number(0, 3600), "60"),
     "drain_notice_seconds": _Option(parsing.whole_number(0, 600), "0"),

@@ -97,7 +97,11 @@ class Endpoint(APIView):
     def _by_token(self, request: Request, token: str) -> Actor:
         try:
             actor = identify.by_token(
-                self.kit.database, token, address=client_address(request), clock=self.kit.clock
+                self.kit.database,
+                token,
+                address=client_address(request),
+                clock=self.kit.clock,
+                settings=self.kit.accounts,
             )
         except identify.WrongCredentials as error:
             raise errors.BadToken from error

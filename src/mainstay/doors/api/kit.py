@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from mainstay.foundation.clock import Clock
+from mainstay.product.accounts.settings import DEFAULTS, AccountsSettings
 from mainstay.repository.browse import Browser
 from mainstay.repository.write import Writer
 from mainstay.storage.database import Database
@@ -54,3 +55,5 @@ class Kit:
     addresses: Addresses
     revision: str
     """What `/version` says beside `API_VERSION`: our own version."""
+    accounts: AccountsSettings = DEFAULTS
+    """How strict a sign-in is."""

@@ -17,6 +17,7 @@ from mainstay.access.policy import GitAction, PushRules
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Invalid, NotAllowed, NotFound
 from mainstay.product.accounts import identify
+from mainstay.product.accounts.settings import DEFAULTS, AccountsSettings
 from mainstay.product.projects import locate
 from mainstay.product.projects.locate import ProjectFacts
 from mainstay.storage.database import Database
@@ -105,20 +106,37 @@ class GitGate:
     """Asks `accounts` and `projects`; call from a thread."""
 
     def __init__(
-        self, database: Database, *, clock: Clock, create_on_push: Callable[[Actor, str], ProjectFacts]
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        create_on_push: Callable[[Actor, str], ProjectFacts],
+        accounts: AccountsSettings = DEFAULTS,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._accounts = accounts
         self._create_on_push = create_on_push
 
     def identify(self, credentials: Credentials, *, address: str) -> Actor:
         """Who this is. Raises `WrongCredentials`, `TooManyAttempts`, `UnknownKey`."""
         if isinstance(credentials, UserAndSecret):
             return identify.by_password_or_token(
-                self._database, credentials.username, credentials.secret, address=address, clock=self._clock
+                self._database,
+                credentials.username,
+                credentials.secret,
+                address=address,
+                clock=self._clock,
+                settings=self._accounts,
             )
         if isinstance(credentials, Bearer):
-            return identify.by_token(self._database, credentials.token, address=address, clock=self._clock)
+            return identify.by_token(
+                self._database,
+                credentials.token,
+                address=address,
+                clock=self._clock,
+                settings=self._accounts,
+            )
         if isinstance(credentials, SshKey):
             return self._by_key(credentials.fingerprint)
         return ANONYMOUS
