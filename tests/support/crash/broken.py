@@ -77,11 +77,13 @@ def _a_transaction_per_ref() -> None:
     def commit(
         self: PushStore, push: Push, repository: Repository, packs: Sequence[PackFiles]
     ) -> PushOutcome:
+        intents, named = (self._uploads.begin(repository, packs),), push.packs
         self._uploads.store(packs)
         outcome = PushOutcome(None, {})
-        for number, change in enumerate(push.changes):
-            part = replace(push, changes=[change], intents=(), packs=push.packs if number == 0 else ())
-            outcome = self._ledger.push(replace(part, push_id=new_ulid()))
+        for change in push.changes:
+            part = replace(push, push_id=new_ulid(), changes=[change], intents=intents, packs=named)
+            outcome = self._ledger.push(part)
+            intents, named = (), ()
             failpoint(honest.COMMITTED)
         return outcome
 

@@ -7,6 +7,7 @@ from support.crash.history import Attempt, History
 from support.crash.world import World
 
 _DIE_S = 20.0
+_LATE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ def kill_at(world: World, history: History, point: str, *, passage: int = 1, ato
     world.running().ask("arm", f"{point}=kill@{passage}")
     attempt = history.next_attempt(atomic=atomic)
     report = _push(world, history, attempt)
-    # A point after the answer may come a moment later; without an answer it has come.
-    died = world.has_died(within_s=_DIE_S if report is None or point == "push.reported" else 0)
+    # After an answer only a point behind the answer can still come.
+    late = report is None or point == "push.reported"
+    died = world.has_died(within_s=_DIE_S if late else _LATE_S)
     return _judged(world, history, attempt, report, died)
 
 

@@ -38,6 +38,7 @@ class Worlds:
         self._nursery = nursery
         self._directory = directory
         self._made: dict[tuple[str, Transport], World] = {}
+        self._count = 0
 
     def get(self, storage: str, transport: Transport) -> World:
         found = self._made.get((storage, transport))
@@ -45,7 +46,8 @@ class Worlds:
 
     def make(self, storage: str, transport: Transport) -> World:
         """A new instance of its own."""
-        name = f"{storage}-{transport}-{len(self._made)}"
+        self._count += 1
+        name = f"{storage}-{transport}-{self._count}"
         data = self._directory / name
         environment = {"MAINSTAY_DATA": str(data), "MAINSTAY_LOG_FORMAT": "json"}
         if storage == "postgresql-s3":
