@@ -32,6 +32,7 @@ from mainstay.git.protocol.services import Service
 from mainstay.repository import advertisement
 from mainstay.repository.inspection import (
     ObjectKind,
+    TooDeep,
     is_ancestor,
     is_connected,
     kinds_in_pack,
@@ -166,7 +167,7 @@ class Receiver:
             async with self._threads.holding(quarantine):
                 try:
                     packs = await self._take_pack(push, quarantine, source, reporter, ends=ends)
-                except BadPack as bad:
+                except (BadPack, TooDeep) as bad:
                     push.refuse({change.name: "unpacker error" for change in push.changes})
                     return str(bad)
                 failpoint(CHECKED)
@@ -203,7 +204,8 @@ class Receiver:
         # A shallow client is welcome as long as what it lacks is here: so its shallow lines are not needed.
         if not connected:
             push.refuse(await self._threads.run(_refused_as_broken, push.brings, quarantine, known, objects))
-        push.refuse(await self._threads.run(_refused_as_forced, push, quarantine, objects))
+        if push.rules.branches or push.rules.tags:
+            push.refuse(await self._threads.run(_refused_as_forced, push, quarantine, objects))
         push.changes = [_peeled(change, kinds) for change in push.changes]
 
     def _commit(self, push: _Push, packs: Sequence[PackFiles]) -> None:

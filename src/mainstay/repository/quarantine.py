@@ -7,7 +7,9 @@ processes that check the push. A push that dies leaves a directory that the next
 import asyncio
 import contextlib
 import shutil
+import signal
 from collections.abc import Callable
+from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from typing import Self
@@ -16,7 +18,7 @@ from mainstay.cache.copies import Copy
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.git.native.place import MIB, GitPlace, Limits
-from mainstay.git.native.run import GitProcess, run, start, stop
+from mainstay.git.native.run import GitProcess, allow, run, start, stop
 from mainstay.git.packs import HEADER_BYTES, NotAPack, object_count
 from mainstay.repository.reporting import Complaints
 from mainstay.repository.settings import RepositorySettings
@@ -28,8 +30,12 @@ from mainstay.storage.upload import PackFiles
 PACK_RECEIVED = declare("push.pack_received", "the pack is indexed in quarantine; nothing was recorded")
 
 _BYTES_PER_OBJECT = 200
+_BYTES_PER_ANNOUNCED_OBJECT = 80
+_PACKED_BYTES_MIN = 9
+"""The smallest object in a pack: a header, and the end of an empty deflate stream."""
 _DRAIN_BYTES_MAX = 64 * MIB
 _SMALL_BYTES_MAX = 1 << 19
+_REVERSE_INDEX_FROM = 10_000
 _TOLERATED = "badTimezone=ignore,missingSpaceBeforeDate=ignore,zeroPaddedFilemode=ignore"
 """Old mistakes in the histories of public projects, which no one can mend any more and which harm nobody.
 Everything else that fsck calls an error refuses the push."""
@@ -40,7 +46,10 @@ class BadPack(Invalid):
 
 
 class Quarantine:
-    """The directory of one push. A context manager: whatever happens, it is gone afterwards."""
+    """The directory of one push. A context manager: soon after its end the directory is gone.
+
+    The pusher does not wait for that; a node that dies first leaves it to `wipe`.
+    """
 
     def __init__(self, push_id: str, copy: Copy, settings: RepositorySettings, threads: Threads) -> None:
         self._threads = threads
@@ -54,12 +63,26 @@ class Quarantine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._threads.later(partial(shutil.rmtree, self._directory, ignore_errors=True))
 
     def limits(self, objects: int) -> Limits:
         """What a process that handles this push may use: a base, and a little per object."""
         memory = self._settings.child_memory_mib * MIB + objects * _BYTES_PER_OBJECT
         return Limits(data_bytes_max=memory)
+
+    def indexing_limits(self, announced: int, received_bytes: int) -> Limits:
+        """What index-pack may use for what it was fed so far.
+
+        It allocates a table for as many objects as the header announces, which costs nothing until it is
+        filled; all else is given only for objects that can have come, so that a lie buys no memory.
+        """
+        here = min(announced, received_bytes // _PACKED_BYTES_MIN)
+        memory = announced * _BYTES_PER_ANNOUNCED_OBJECT + here * _BYTES_PER_OBJECT
+        work_s = self._settings.push_cpu_s_per_mib * received_bytes // MIB
+        return Limits(
+            data_bytes_max=self._settings.child_memory_mib * MIB + memory,
+            cpu_s_max=self._settings.push_cpu_s + work_s,
+        )
 
     async def receive(
         self, source: ByteSource, complaints: Complaints, *, ends: bool, at_end: Callable[[], None]
@@ -74,9 +97,9 @@ class Quarantine:
             objects = self._announced(first)
             limits = self.limits(objects)
             if is_all:
-                await self._index_small(first, limits, complaints)
+                await self._index_small(first, objects, limits, complaints)
             else:
-                await self._index(first, source, limits, complaints, at_end)
+                await self._index(first, source, objects, limits=limits, complaints=complaints, at_end=at_end)
         finally:
             if ends:
                 await _drain(source)
@@ -90,17 +113,19 @@ class Quarantine:
         except NotAPack as wrong:
             raise BadPack(str(wrong)) from wrong
 
-    async def _index_small(self, pack: bytes, limits: Limits, complaints: Complaints) -> None:
+    async def _index_small(self, pack: bytes, objects: int, limits: Limits, complaints: Complaints) -> None:
         """A pack that is here whole: one blocking call in a thread costs half of a watched process."""
-        arguments = self._arguments()
+        arguments = self._arguments(objects)
         finished = await self._threads.run(run, self.place, arguments, stdin=pack, limits=limits, check=False)
         await complaints.hear(finished.stderr)
         if finished.exit_code != 0:
-            raise BadPack(complaints.last or f"index-pack ended with {finished.exit_code}")
+            raise _refusal(finished.exit_code, complaints)
 
-    def _arguments(self) -> list[str]:
+    def _arguments(self, objects: int) -> list[str]:
+        """A small pack needs no reverse index on disk: git makes one faster than it finds one."""
+        reverse = "--rev-index" if objects >= _REVERSE_INDEX_FROM else "--no-rev-index"
         return [
-            "index-pack", "--stdin", "--fix-thin", "--rev-index", f"--strict={_TOLERATED}",
+            "index-pack", "--stdin", "--fix-thin", reverse, f"--strict={_TOLERATED}",
             "--show-resolving-progress", f"--max-input-size={self._settings.pack_gib_max << 30}",
         ]  # fmt: skip
 
@@ -108,11 +133,13 @@ class Quarantine:
         self,
         first: bytes,
         source: ByteSource,
+        objects: int,
+        *,
         limits: Limits,
         complaints: Complaints,
         at_end: Callable[[], None],
     ) -> None:
-        process = await start(self.place, self._arguments(), limits=limits)
+        process = await start(self.place, self._arguments(objects), limits=limits)
         assert process.stderr is not None
         try:
             feeding = asyncio.create_task(_feed(process, first, source, at_end))
@@ -122,7 +149,7 @@ class Quarantine:
         finally:
             await stop(process)
         if code != 0:
-            raise BadPack(complaints.last or f"index-pack ended with {code}")
+            raise _refusal(code, complaints)
 
     def pack(self) -> Path:
         """The pack that was received."""
@@ -132,12 +159,16 @@ class Quarantine:
     def files(self, pack_id: str, key: str, objects: int) -> PackFiles:
         """Describe the indexed pack for the manifest. Blocks: reads the pack once to hash it."""
         pack = self.pack()
-        files = {"pack": pack, "idx": pack.with_suffix(".idx"), "rev": pack.with_suffix(".rev")}
+        files = {
+            ending: pack.with_suffix(f".{ending}")
+            for ending in ("pack", "idx", "rev")
+            if pack.with_suffix(f".{ending}").exists()
+        }
         with pack.open("rb") as stream:
             digest = file_digest(stream, "sha256").hexdigest()
         described = Pack(
             id=pack_id, key=key, sha256=digest, size_bytes=pack.stat().st_size, objects=objects,
-            kind="receive", artefacts=("idx", "rev"),
+            kind="receive", artefacts=tuple(sorted(files.keys() - {"pack"})),
         )  # fmt: skip
         return PackFiles(described, files)
 
@@ -161,16 +192,32 @@ async def _first_bytes(source: ByteSource, enough: int) -> tuple[bytes, bool]:
     return b"".join(chunks), False
 
 
-async def _feed(process: GitProcess, first: bytes, source: ByteSource, at_end: Callable[[], None]) -> None:
+def _refusal(code: int, complaints: Complaints) -> BadPack:
+    if code == -signal.SIGXCPU:
+        return BadPack("the pack takes too much computing to unpack for its size")
+    return BadPack(complaints.last or f"index-pack ended with {code}")
+
+
+async def _feed(
+    process: GitProcess,
+    first: bytes,
+    source: ByteSource,
+    fed: Callable[[int], None],
+    at_end: Callable[[], None],
+) -> None:
     """Pump the pack into git. Over SSH no end comes: git knows where the pack ends, and this is cancelled.
 
-    However it ends, git's input is closed: a client that went away leaves git with an early end, not waiting.
+    `fed` is told how much it is in all before git gets it. However it ends, git's input is closed: a client
+    that went away leaves git with an early end, not waiting.
     """
     assert process.stdin is not None
+    received_bytes = 0
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             chunk = first
             while chunk:
+                received_bytes += len(chunk)
+                fed(received_bytes)
                 process.stdin.write(chunk)
                 await process.stdin.drain()
                 chunk = await source.read()

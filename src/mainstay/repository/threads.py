@@ -32,6 +32,10 @@ class Threads:
             await asyncio.wait([task])
             raise
 
+    def later(self, function: Callable[[], None]) -> None:
+        """Run `function` soon, with nobody waiting for it; `close` waits. It must not raise."""
+        self._pool.submit(function)
+
     @asynccontextmanager
     async def holding(self, manager: AbstractContextManager[Held]) -> AsyncIterator[Held]:
         """Enter a blocking context manager in a thread; leaving it must be quick."""
@@ -42,4 +46,4 @@ class Threads:
             manager.__exit__(None, None, None)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True)
