@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -41,9 +42,13 @@ class Child:
 
     def ask(self, verb: str, argument: str = "") -> None:
         """Send a wish; it is done when this returns."""
-        self._wire.sendall(f"{verb} {argument}\n".encode())
+        self.tell(verb, argument)
         heard = self.hear()
         assert heard == f"done {verb}", f"asked {verb!r}, heard {heard!r}"
+
+    def tell(self, verb: str, argument: str = "") -> None:
+        """Send a wish that the process may not survive."""
+        self._wire.sendall(f"{verb} {argument}\n".encode())
 
     def hear(self, *, within_s: float = _ANSWER_S_MAX) -> str | None:
         """The next line from the process; None when it is dead."""
@@ -57,8 +62,11 @@ class Child:
 
     def has_died(self, *, within_s: float) -> bool:
         """Whether the process is dead, which it may still become within some time."""
-        ready, _, _ = select.select([self._wire], [], [], within_s)
-        return bool(ready) and self.hear() is None
+        deadline_s = time.monotonic() + within_s
+        while select.select([self._wire], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+            if self.hear() is None:
+                return True
+        return False
 
     def kill(self) -> int:
         """Kill it, all that it started, and wait for its end; how it ended, as `Popen.returncode`."""

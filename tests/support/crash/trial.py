@@ -1,5 +1,8 @@
 """One trial: a push to a server that dies or fails at a chosen place, and the judgement of what is left."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from support.crash.checker import after_restart, violations
@@ -7,6 +10,7 @@ from support.crash.history import Attempt, History
 from support.crash.world import World
 
 _DIE_S = 20.0
+_PUSH_S_MAX = 90.0
 _LATE_S = 1.0
 
 
@@ -51,6 +55,33 @@ def fail_at(world: World, history: History, point: str, *, passage: int = 1) -> 
     child.ask("arm", "")
     findings = violations(world, history, attempt, report) + after_restart(world, history, attempt)
     return Outcome(world.has_died(within_s=0), report, findings)
+
+
+def held_at(
+    world: World,
+    history: History,
+    gate: str,
+    hands: Callable[[int], AbstractContextManager[None]],
+    *,
+    deadly: bool = False,
+) -> Outcome:
+    """Push; the thread that comes to the gate is held until `hands` are on it, then all goes on.
+
+    With `deadly` hands, no answer means that the process dies. If it lives it is killed afterwards, because
+    a write that failed may come back with a restart.
+    """
+    child = world.running()
+    child.ask("gate", gate)
+    attempt = history.next_attempt()
+    with ThreadPoolExecutor(1) as beside:
+        pushing = beside.submit(_push, world, history, attempt)
+        heard = child.hear()
+        assert heard is not None, f"dead before {gate}\n{world.nursery.log_end()}"
+        with hands(int(heard.removeprefix("at "))):
+            child.tell("go")
+            report = pushing.result(_PUSH_S_MAX)
+            died = world.has_died(within_s=_DIE_S if deadly and report is None else 0)
+    return _judged(world, history, attempt, report, died)
 
 
 def _push(world: World, history: History, attempt: Attempt) -> dict[str, str] | None:

@@ -1,0 +1,92 @@
+"""Kill a server at its system calls between "pack received" and the answer, one call per run; and let the
+disk fail at each of them.
+
+First a push is watched, to learn the calls; then each call has a push of its own. `make crash` takes every
+call, `make test` some: which ones, `MAINSTAY_CRASH_SEED` says.
+"""
+
+import os
+import random
+from collections import Counter
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from support.crash.history import History
+from support.crash.syscalls import FAILING, Call, attached, calls_of, counted
+from support.crash.trial import Outcome, begun, held_at
+from support.crash.world import Transport, World
+from support.crash.worlds import ALL, Worlds, everywhere
+
+SEED = int(os.environ.get("MAINSTAY_CRASH_SEED", "1"))
+_SOME = 3
+"""Calls of each gate that `make test` takes."""
+
+_NETWORK = {"connect", "sendto", "sendmsg", "writev", "write"}
+
+
+def gates(store: str) -> list[str]:
+    """The event loop, the thread of the commit, and those that store the four objects of a push.
+
+    A cloud store works in threads of its own: they are watched all together.
+    """
+    return ["received", "commit", *([f"put:{n}" for n in (1, 2, 3, 4)] if store == "directory" else ["all"])]
+
+
+def run(world: World, history: History, gate: str, **what: Any) -> Outcome:
+    """One push with strace on the thread at the gate, or on all threads when the gate is `all`."""
+
+    def hands(thread: int) -> AbstractContextManager[None]:
+        trace = counted if "found" in what else attached
+        return trace(thread, all_of=world.running().pid if gate == "all" else 0, **what)
+
+    deadly = "SIGKILL" in what.get("injection", "")
+    return held_at(world, history, "commit" if gate == "all" else gate, hands, deadly=deadly)
+
+
+def learn(world: World, history: History, gate: str) -> list[Call]:
+    """The calls of a push that goes well."""
+    found: Counter[str] = Counter()
+    outcome = run(world, history, gate, found=found)
+    assert outcome.findings == []
+    assert set((outcome.report or {}).values()) == {"ok"}
+    if gate == "all":
+        found = Counter({name: count for name, count in found.items() if name in _NETWORK})
+    assert found, f"no system call after {gate}: is it a gate?"
+    return calls_of(found)
+
+
+def chosen(calls: list[Call], gate: str) -> list[Call]:
+    if ALL or len(calls) <= _SOME:
+        return calls
+    return random.Random(f"{SEED} {gate}").sample(calls, _SOME)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("storage", "transport", "gate"), everywhere(gates))
+def test_a_kill_at_a_system_call_loses_nothing(
+    worlds: Worlds, storage: str, transport: Transport, gate: str
+) -> None:
+    world = worlds.get(storage, transport)
+    history = begun(world)
+    calls = chosen(learn(world, history, gate), gate)
+    outcomes = {str(call): run(world, history, gate, injection=call.killing()) for call in calls}
+    print(f"{sum(each.died for each in outcomes.values())} of {len(calls)} kills at {gate}")
+    assert {name: each.findings for name, each in outcomes.items() if each.findings} == {}
+    assert any(each.died for each in outcomes.values())
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("storage", "transport", "gate"), everywhere(gates))
+def test_a_failing_disk_is_told_as_it_is(
+    worlds: Worlds, storage: str, transport: Transport, gate: str
+) -> None:
+    if gate in ("received", "all"):
+        pytest.skip("the event loop and the network have no disk")
+    world = worlds.get(storage, transport)
+    history = begun(world)
+    calls = chosen([call for call in learn(world, history, gate) if call.name in FAILING], gate)
+    outcomes = {str(call): run(world, history, gate, injection=call.failing()) for call in calls}
+    print(f"{len(calls)} failures at {gate}: { {name: each.report for name, each in outcomes.items()} }")
+    assert {name: each.findings for name, each in outcomes.items() if each.findings} == {}
