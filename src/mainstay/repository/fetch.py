@@ -10,6 +10,7 @@ Not here: who may fetch (`doors`), transport (`doors`).
 
 import asyncio
 import contextlib
+from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 
 import structlog
@@ -24,6 +25,7 @@ from mainstay.git.protocol.report import error_packet
 from mainstay.git.protocol.services import Service
 from mainstay.repository import advertisement, packed_refs
 from mainstay.repository.packets import CutOff, NotedSink, RequestsV2, WantsV0
+from mainstay.repository.pipes import WidePipe
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSink, ByteSource
 from mainstay.repository.threads import Threads
@@ -145,10 +147,17 @@ class Fetcher:
             finally:
                 await stop(process)
 
-    async def _start(self, copy: Copy, flags: Sequence[str], environment: dict[str, str]) -> GitProcess:
+    async def _start(
+        self, copy: Copy, flags: Sequence[str], environment: dict[str, str], stdout: int = PIPE
+    ) -> GitProcess:
         arguments = ["upload-pack", "--strict", *flags, str(copy.place.git_dir)]
         return await start(
-            copy.place, arguments, config=_CONFIG, environment=environment, limits=self._limits
+            copy.place,
+            arguments,
+            config=_CONFIG,
+            environment=environment,
+            limits=self._limits,
+            stdout=stdout,
         )
 
     async def _upload_pack_once(
@@ -156,20 +165,21 @@ class Fetcher:
     ) -> str | None:
         """Run one stateless round; return why it failed, or None."""
         environment = {"GIT_PROTOCOL": protocol} if protocol else {}
-        process = await self._start(copy, ["--stateless-rpc"], environment)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            feeding = asyncio.create_task(_feed(process, request))
-            stderr = asyncio.create_task(_tail(process.stderr))
-            while chunk := await process.stdout.read(_CHUNK_BYTES):
-                await sink.write(chunk)
-            await feeding
-            code = await process.wait()
-            said = await stderr
-            return f"upload-pack ended with {code}: {said}" if code != 0 else None
-        finally:
-            await stop(process)
+        with WidePipe() as pipe:
+            process = await self._start(copy, ["--stateless-rpc"], environment, pipe.write_end)
+            pipe.close_write_end()
+            assert process.stderr is not None
+            try:
+                feeding = asyncio.create_task(_feed(process, request))
+                stderr = asyncio.create_task(_tail(process.stderr))
+                while chunk := await pipe.read():
+                    await sink.write(chunk)
+                await feeding
+                code = await process.wait()
+                said = await stderr
+            finally:
+                await stop(process)
+        return f"upload-pack ended with {code}: {said}" if code != 0 else None
 
 
 async def _all_of(wants: WantsV0) -> bytes:
