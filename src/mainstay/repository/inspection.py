@@ -4,14 +4,16 @@ All block. `place` sees the quarantine and the copy together.
 """
 
 import os
+import signal
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import structlog
 
 from mainstay.cache.refs import RefListing
+from mainstay.foundation.errors import Invalid
 from mainstay.git.native.place import GitPlace, Limits
 from mainstay.git.native.run import GitFailed, run
 from mainstay.git.objectnames import Oid, RefName, shown
@@ -20,8 +22,15 @@ from mainstay.storage.ledger import RefChange
 
 log = structlog.get_logger()
 
+_WALK_STACK_BYTES = 1 << 20
+"""For some 4,000 directories inside each other. Deeper ones would pass here with a larger stack, and then
+make every clone slow (the work grows with the square of the depth) or end git where it has less stack."""
 _TIPS_EXCLUDED_MAX = 2_000
 _RECENT_TIPS = 200
+
+
+class TooDeep(Invalid):
+    """Directories are nested deeper than git can walk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,7 @@ def is_connected(place: GitPlace, new: Sequence[Oid], *, known: Iterable[Oid], l
 
     Git's own connectivity check, with the exclusions chosen by us: `--not --all` on 100,000 refs costs
     0.4 s, a handful of tips 12 ms. Fewer exclusions only walk further; they never change the answer.
+    Raises `TooDeep`.
     """
     lines = [*new, *(f"^{tip}" for tip in known)]
     try:
@@ -44,9 +54,11 @@ def is_connected(place: GitPlace, new: Sequence[Oid], *, known: Iterable[Oid], l
             place,
             ["rev-list", "--objects", "--quiet", "--stdin"],
             stdin="".join(f"{line}\n" for line in lines).encode(),
-            limits=limits,
+            limits=replace(limits, stack_bytes_max=_WALK_STACK_BYTES),
         )
     except GitFailed as failed:
+        if failed.exit_code == -signal.SIGSEGV:
+            raise TooDeep("directories are nested too deeply") from failed
         log.info("push.not_connected", reason=str(failed))
         return False
     return True

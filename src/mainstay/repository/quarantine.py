@@ -95,11 +95,10 @@ class Quarantine:
         try:
             first, is_all = await _first_bytes(source, _SMALL_BYTES_MAX if ends else HEADER_BYTES)
             objects = self._announced(first)
-            limits = self.limits(objects)
             if is_all:
-                await self._index_small(first, objects, limits, complaints)
+                await self._index_small(first, objects, complaints)
             else:
-                await self._index(first, source, objects, limits=limits, complaints=complaints, at_end=at_end)
+                await self._index(first, source, objects, complaints, at_end)
         finally:
             if ends:
                 await _drain(source)
@@ -113,9 +112,9 @@ class Quarantine:
         except NotAPack as wrong:
             raise BadPack(str(wrong)) from wrong
 
-    async def _index_small(self, pack: bytes, objects: int, limits: Limits, complaints: Complaints) -> None:
+    async def _index_small(self, pack: bytes, objects: int, complaints: Complaints) -> None:
         """A pack that is here whole: one blocking call in a thread costs half of a watched process."""
-        arguments = self._arguments(objects)
+        arguments, limits = self._arguments(objects), self.indexing_limits(objects, len(pack))
         finished = await self._threads.run(run, self.place, arguments, stdin=pack, limits=limits, check=False)
         await complaints.hear(finished.stderr)
         if finished.exit_code != 0:
@@ -134,15 +133,18 @@ class Quarantine:
         first: bytes,
         source: ByteSource,
         objects: int,
-        *,
-        limits: Limits,
         complaints: Complaints,
         at_end: Callable[[], None],
     ) -> None:
+        limits = self.indexing_limits(objects, len(first))
         process = await start(self.place, self._arguments(objects), limits=limits)
         assert process.stderr is not None
+
+        def fed(received_bytes: int) -> None:
+            allow(process, self.indexing_limits(objects, received_bytes))
+
         try:
-            feeding = asyncio.create_task(_feed(process, first, source, at_end))
+            feeding = asyncio.create_task(_feed(process, first, source, fed, at_end))
             await complaints.follow(process.stderr)
             code = await process.wait()
             await _settled(feeding)

@@ -16,7 +16,11 @@ class RepositorySettings:
     pack_objects_max: int = 20_000_000
     """The most objects a push may bring: memory of index-pack grows with what the header announces."""
     child_memory_mib: int = 192
-    """Private memory a git process may use, besides 200 bytes for each object of a pushed pack."""
+    """Private memory a git process may use, besides some 300 bytes for each object of a pushed pack."""
+    push_cpu_s: int = 30
+    """Seconds of computing that a pushed pack may take to unpack, besides `push_cpu_s_per_mib` for each MiB
+    of it. Honest packs take a tenth of a second per MiB; a long chain of large deltas takes minutes."""
+    push_cpu_s_per_mib: int = 4
     fetch_memory_mib: int = 4096
     """Private memory that a fetch's git processes may use each: packing a large repository for the first
     time needs about 1 KiB per object."""

@@ -43,6 +43,11 @@ class Limits:
     """Seconds after which the process and its children are killed."""
     output_bytes_max: int | None = 64 * MIB
     """Bytes of standard output that `run` collects before it gives up. `start` streams and ignores it."""
+    stack_bytes_max: int | None = None
+    """Stack (RLIMIT_STACK), for `run` of a command that reads standard input before it works. Git walks trees
+    by recursion, so this is a limit for how deep they may nest."""
+    cpu_s_max: int | None = None
+    """Seconds of computing after which the kernel ends the process (SIGXCPU)."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -60,9 +65,16 @@ _FIXED_CONFIG = {
 }
 """Holds for every process, unless the caller says otherwise."""
 
-_CONFIG_OF_COMMAND = {b"index-pack": {"core.bigFileThreshold": "1m"}}
+_CONFIG_OF_COMMAND = {
+    b"index-pack": {
+        "core.bigFileThreshold": "1m",
+        "core.deltaBaseCacheLimit": "8m",
+        "pack.threads": "4",
+    }
+}
 """Large blobs are streamed through it, not inflated in memory: without it a push of 408 kB was seen to
-take 404 MB. Elsewhere the threshold decides what is still compared and compressed as a delta."""
+take 404 MB. Elsewhere the threshold decides what is still compared and compressed as a delta. Each thread
+has a stack and a cache of bases, which count as memory; deltas of large files need it more."""
 
 _CONFIG_KEY = re.compile(r"[A-Za-z][A-Za-z0-9-]*\.([^\n\0]+\.)?[A-Za-z][A-Za-z0-9-]*\Z")
 _ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9_]*\Z")

@@ -19,8 +19,10 @@ import os
 import resource
 import signal
 import subprocess  # noqa: TID251 - this is the room where git starts
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import IO, BinaryIO, Final
 
@@ -46,6 +48,7 @@ __all__ = [
     "GitTookTooLong",
     "GitWroteTooMuch",
     "Limits",
+    "allow",
     "run",
     "start",
     "stop",
@@ -56,6 +59,8 @@ STREAM_LIMIT_BYTES = MIB
 """How much of a stream asyncio keeps before it stops reading from git (it stops at twice this)."""
 
 _STOP_WAIT_S = 5.0
+_WAIT_FOR_INPUT_S = 0.0002
+_WAITS_FOR_INPUT_MAX = 5000
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -119,6 +124,7 @@ def run(
     )
     with _always_ended(child):
         _apply(limits, child.pid)
+        _limit_stack(limits, child.pid)
         finished = _collect(child, source, limits, _summary(words))
     if check and finished.exit_code != 0:
         raise GitFailed(_summary(words), finished.exit_code, finished.stderr)
@@ -266,12 +272,50 @@ async def _drained(stream: asyncio.StreamReader) -> None:
             pass
 
 
+def allow(process: asyncio.subprocess.Process, limits: Limits) -> None:
+    """Give a process that `start` made other limits of memory and computing, counted from its beginning."""
+    _apply(limits, process.pid)
+
+
 def _apply(limits: Limits, pid: int) -> None:
-    """Limit the running process. One that has already ended needs no limit."""
-    if limits.data_bytes_max is None:
+    """Limit the running process, which never leaves a core dump."""
+    _limit(pid, resource.RLIMIT_CORE, 0)
+    if limits.data_bytes_max is not None:
+        _limit(pid, resource.RLIMIT_DATA, limits.data_bytes_max)
+    if limits.cpu_s_max is not None:
+        _limit(pid, resource.RLIMIT_CPU, limits.cpu_s_max)
+
+
+def _limit_stack(limits: Limits, pid: int) -> None:
+    """Limit the stack once the process waits for its input.
+
+    Not earlier: the kernel ends exec by setting this limit, and no other, to what it was when exec began.
+    """
+    if limits.stack_bytes_max is None:
         return
+    for _ in range(_WAITS_FOR_INPUT_MAX):
+        if _is_asleep(pid):
+            break
+        time.sleep(_WAIT_FOR_INPUT_S)
+    _limit(pid, resource.RLIMIT_STACK, limits.stack_bytes_max)
+
+
+def _is_asleep(pid: int) -> bool:
+    """Or has ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return True
+    return status.rpartition(b") ")[2][:1] in b"SZX"
+
+
+def _limit(pid: int, what: int, most: int) -> None:
+    """Set the soft limit: only that may be raised again, and git does not raise its own.
+
+    A process that has already ended needs no limit.
+    """
     with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_DATA, (limits.data_bytes_max, limits.data_bytes_max))
+        resource.prlimit(pid, what, (most, resource.RLIM_INFINITY))
 
 
 def _signal_group(pid: int, signal_number: signal.Signals) -> None:
