@@ -9,7 +9,14 @@ from mainstay.foundation.errors import Unavailable
 from mainstay.git.objectnames import RefName
 from mainstay.storage import journal
 from mainstay.storage.database import Database
-from mainstay.storage.journal import CaughtUp, SplitBrain, catch_up, is_behind_journal, write_commit
+from mainstay.storage.journal import (
+    CaughtUp,
+    SplitBrain,
+    catch_up,
+    is_behind_journal,
+    write_commit,
+    write_up_to,
+)
 from mainstay.storage.ledger import Repository
 from mainstay.storage.records import decode_change, decode_prepared, decode_snapshot
 from support.object_stores import FlakyStore
@@ -35,6 +42,30 @@ def test_a_catch_up_writes_every_record_and_drops_the_prepared_ones(shelf: Shelf
         record = shelf.objects.get_bytes(journal.commit_key(repository.uid, change.version))
         assert decode_change(record) == change
     assert catch_up(shelf.ledger, shelf.objects) == CaughtUp(0, 0)
+
+
+def test_a_push_leaves_no_gap_before_it(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The birth of a repository and a push whose process died are recorded by the next push at the latest."""
+    monkeypatch.setattr(journal, "_PAGE", 2)
+    repository = shelf.create()
+    for old, new in [("", "a"), ("a", "b"), ("b", "c"), ("c", "d")]:
+        shelf.push(repository, {MAIN: (old, new)}, journaled=False)
+    write_up_to(shelf.objects, shelf.ledger, repository, 4)
+    commits = {journal.commit_key(repository.uid, n) for n in (1, 2, 3, 4)}
+    assert {key for key in keys(shelf, repository) if "prepared" not in key} == commits
+    write_up_to(shelf.objects, shelf.ledger, repository, 5)
+    assert journal.commit_key(repository.uid, 5) in keys(shelf, repository)
+
+
+def test_a_repository_whose_log_begins_late_is_recorded_from_there(shelf: Shelf) -> None:
+    repository = shelf.create()
+    shelf.push(repository, {MAIN: ("", "one")}, journaled=False)
+    with shelf.database.write() as transaction:
+        transaction.execute(
+            "DELETE FROM ledger_change WHERE repository_id = ? AND version = 1", (repository.id,)
+        )
+    write_up_to(shelf.objects, shelf.ledger, repository, 2)
+    assert journal.commit_key(repository.uid, 2) in keys(shelf, repository)
 
 
 def test_a_catch_up_is_bounded(shelf: Shelf) -> None:

@@ -31,6 +31,7 @@ def main() -> None:
         beside.start()
         child.say_ready()
         _worker(stores, chores).run(stop)
+        _try("finish", chores.finish)
 
 
 def _worker(stores: Stores, chores: Chores) -> Worker:
@@ -49,12 +50,16 @@ def _do_until(stop: threading.Event, chores: Mapping[str, Callable[[], object]])
     """Do all chores once a minute. One that fails is done again in a minute."""
     while not stop.is_set():
         for name, chore in chores.items():
-            try:
-                chore()
-            except (MainstayError, OutcomeUnknown, OSError) as error:
-                log.warning("worker.chore_failed", name=name, because=str(error))
+            _try(name, chore)
         connections.close_all()
         stop.wait(_CHORES_EVERY_S)
+
+
+def _try(name: str, chore: Callable[[], object]) -> None:
+    try:
+        chore()
+    except (MainstayError, OutcomeUnknown, OSError) as error:
+        log.warning("worker.chore_failed", name=name, because=str(error))
 
 
 if __name__ == "__main__":

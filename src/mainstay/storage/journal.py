@@ -4,10 +4,13 @@
     journal/<uid>/<version>.json                  what a change did
     journal/<uid>/checkpoint-<version>.json.gz    a whole repository, every 1,000 versions
 
-The ledger decides; the journal follows. `write_commit` runs before a push is acknowledged; what it misses
-because the store was away, `catch_up` writes later. Commit records are create-only: if the record of a
-version is there and says something else, two ledgers think that they are the one (a database restored to
-the past, or a failover gone wrong), and that is never papered over: `SplitBrain`.
+The ledger decides; the journal follows. `write_up_to` runs before a push is acknowledged; what it misses
+because the store was away, `catch_up` writes later. Whoever writes the record of a version has seen the one
+before it: else the last push could be in the journal, and the birth of its repository not.
+
+Commit records are create-only: if the record of a version is there and says something else, two ledgers
+think that they are the one (a database restored to the past, or a failover gone wrong), and that is never
+papered over: `SplitBrain`.
 
 The form of the records is in `storage.records`, reading them all back in `storage.rebuild`.
 """
@@ -35,6 +38,9 @@ CHECKPOINT_VERSIONS: Final = 1000
 """A checkpoint is written whenever a multiple of this passes."""
 
 _CONCURRENT_WRITES = 8
+_GAP_MAX = 1000
+"""A longer gap before a push is left to `catch_up`: it is no moment's delay, and the push waits."""
+_PAGE = 50
 _LOOKS = 5
 
 log = structlog.get_logger()
@@ -84,6 +90,22 @@ def write_commit(objects: ObjectStore, change: Change) -> None:
         _check_same(change, objects.get_bytes(key))
 
 
+def write_up_to(objects: ObjectStore, ledger: Ledger, repository: Repository, version: int) -> None:
+    """Store the record of `version`, after those just before it that are missing. Raises `SplitBrain`."""
+    first = version
+    while (
+        1 < first > version - _GAP_MAX and objects.size_bytes(commit_key(repository.uid, first - 1)) is None
+    ):
+        first -= 1
+    after = first - 1
+    while page := ledger.changes(repository.id, after=after, limit=min(_PAGE, version - after)):
+        for change in page:
+            write_commit(objects, change)
+        after = page[-1].version
+        if after >= version:
+            return
+
+
 def write_checkpoint(objects: ObjectStore, ledger: Ledger, repository_id: int) -> bool:
     """Store the whole state of a repository as of now. False when it is deleted and has none."""
     try:
@@ -108,8 +130,9 @@ def catch_up(ledger: Ledger, objects: ObjectStore, *, limit: int = 100) -> Caugh
     """
     changes = ledger.unjournaled(limit=limit)
     with ThreadPoolExecutor(_CONCURRENT_WRITES, thread_name_prefix="journal") as threads:
-        quarrels = list(threads.map(lambda change: _settle(objects, change), changes))
-    settled = [change for change, quarrel in zip(changes, quarrels, strict=True) if quarrel is None]
+        outcomes = list(threads.map(lambda each: _settle_in_order(objects, each), _by_repository(changes)))
+    settled = [change for done, _ in outcomes for change in done]
+    quarrels = [quarrel for _, quarrel in outcomes]
     checkpoints = sum(write_checkpoint(objects, ledger, each) for each in _due_for_checkpoint(settled))
     ledger.mark_journaled([(change.repository_id, change.version) for change in settled])
     for quarrel in filter(None, quarrels):
@@ -137,6 +160,25 @@ def is_behind_journal(ledger: Ledger, objects: ObjectStore, repository_id: int) 
 def _due_for_checkpoint(changes: Sequence[Change]) -> list[int]:
     due = {change.repository_id for change in changes if change.version % CHECKPOINT_VERSIONS == 0}
     return sorted(due)
+
+
+def _by_repository(changes: Sequence[Change]) -> list[list[Change]]:
+    found: dict[int, list[Change]] = {}
+    for change in sorted(changes, key=lambda change: change.version):
+        found.setdefault(change.repository_id, []).append(change)
+    return list(found.values())
+
+
+def _settle_in_order(
+    objects: ObjectStore, changes: Sequence[Change]
+) -> tuple[list[Change], SplitBrain | None]:
+    """Those of one repository that are settled; it ends at the first that somebody else wrote."""
+    settled: list[Change] = []
+    for change in changes:
+        if (quarrel := _settle(objects, change)) is not None:
+            return settled, quarrel
+        settled.append(change)
+    return settled, None
 
 
 def _settle(objects: ObjectStore, change: Change) -> SplitBrain | None:

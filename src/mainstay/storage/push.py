@@ -118,13 +118,13 @@ class PushStore:
         raise OutcomeUnknown(f"push {push.push_id}: the database went away during COMMIT")
 
     def _journal(self, repository: Repository, version: int) -> None:
-        """The commit record. The push is durable without it, so a store that is away does not undo it.
+        """The commit record, and those before it that are missing.
 
-        A different record under the same version means that two ledgers believe they are the truth; that
-        is not swallowed here, and the pusher is not told `ok`.
+        The push is durable without it, so a store that is away does not undo it. A different record under
+        the same version means that two ledgers believe they are the truth; that is not swallowed here, and
+        the pusher is not told `ok`.
         """
         try:
-            (change,) = self._ledger.changes(repository.id, after=version - 1, limit=1)
-            journal.write_commit(self._objects, change)
+            journal.write_up_to(self._objects, self._ledger, repository, version)
         except Unavailable as away:
             log.warning("push.journal_deferred", repository=repository.uid, version=version, reason=str(away))
