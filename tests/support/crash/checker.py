@@ -14,6 +14,7 @@ sentences, empty when all is well, so that a test of the suite can ask for them.
 
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from mainstay.foundation.clock import SYSTEM, ManualClock
@@ -24,6 +25,8 @@ from support.crash.history import Attempt, History
 from support.crash.world import Truth, World, repository_id
 
 _MONTH_S = 30 * 24 * 3600
+_CLEANED_S_MAX = 10.0
+_POLL_S = 0.02
 
 
 def violations(world: World, history: History, attempt: Attempt, report: dict[str, str] | None) -> list[str]:
@@ -144,7 +147,15 @@ def after_restart(world: World, history: History, attempt: Attempt) -> list[str]
     found += violations(world, history, again, None)
     if history.refs != again.after(history.refs):
         found.append("the repeated push did not arrive")
-    return found + [f"quarantine {path.name} is left" for path in world.layout.quarantine.iterdir()]
+    return found + _quarantine_findings(world)
+
+
+def _quarantine_findings(world: World) -> list[str]:
+    """The directories of ended pushes go away, if a moment after the answer."""
+    deadline = time.monotonic() + _CLEANED_S_MAX
+    while (left := list(world.layout.quarantine.iterdir())) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return [f"quarantine {path.name} is left" for path in left]
 
 
 def _repeat_findings(report: dict[str, str] | None, again: Attempt) -> list[str]:

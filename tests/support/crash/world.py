@@ -5,13 +5,15 @@ leftovers of dead processes are wiped, as `mainstay serve` does.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -52,7 +54,6 @@ class World:
     token: str = ""
     child: Child | None = None
     projects: int = 0
-    marker: str = field(default="", repr=False)
 
     @property
     def layout(self) -> Layout:
@@ -126,20 +127,18 @@ class World:
         finally:
             database.close()
 
-    def fsck(self) -> int:
-        """The exit code of `mainstay fsck`, as an operator would run it beside the node."""
-        environment = {"PATH": os.environ["PATH"], "MAINSTAY_DATA": str(self.data), **self.environment}
+    def fsck(self) -> dict[str, Any]:
+        """What `mainstay fsck` says, run as an operator would run it beside the node."""
         done = subprocess.run(
-            [shutil.which("python3", path=_venv()) or "python3", "-m", "mainstay", "fsck", "--json"],
-            env=environment, capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        return done.returncode
-
-
-def _venv() -> str:
-    import sys
-
-    return str(Path(sys.executable).parent)
+            [sys.executable, "-m", "mainstay", "fsck", "--json"],
+            env={"PATH": os.environ["PATH"], **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return {"sound": answer["sound"] and done.returncode == 0, "findings": answer["findings"]}
 
 
 def repository_id(truth: Truth, path: str) -> int | None:

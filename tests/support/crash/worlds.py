@@ -74,5 +74,6 @@ class Worlds:
         if not path.exists():
             key = asyncssh.generate_private_key("ssh-ed25519")
             key.write_private_key(str(path))
+            path.chmod(0o600)
             key.write_public_key(str(path.with_suffix(".pub")))
         return path
