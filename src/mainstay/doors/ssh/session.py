@@ -17,6 +17,7 @@ from mainstay.repository.streams import ClientGone
 
 _HELD_BYTES_MAX = 512 * 1024
 _WRITE_AHEAD_BYTES = 256 * 1024
+_SLICE_BYTES = 128 * 1024
 _GIT_PROTOCOL = b"GIT_PROTOCOL"
 _GIT_PROTOCOL_BYTES_MAX = 256
 
@@ -140,7 +141,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return self._take()
 
     async def write(self, chunk: bytes) -> None:
-        await self._write(chunk, None)
+        # asyncssh moves what is left of a chunk to the front for each packet: long ones would cost a square.
+        for start in range(0, len(chunk), _SLICE_BYTES):
+            await self._write(chunk[start : start + _SLICE_BYTES], None)
 
     async def complain(self, text: str) -> None:
         await self._write(text.encode("utf-8", "replace") + b"\n", asyncssh.EXTENDED_DATA_STDERR)
