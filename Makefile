@@ -46,12 +46,8 @@ crash: develop servers ## Only the crash suite: kill a node at every failpoint a
 	MAINSTAY_CRASH=all $(bin)/pytest -n 2 --dist loadgroup tests/cluster
 
 .PHONY: fuzz
-fuzz: develop ## Feed the parsers of foreign bytes, each for a minute (SECONDS=60); findings go to build/
-	@mkdir -p build
-	@for target in $$(PYTHONPATH=src:tests $(bin)/python -c 'from fuzz.targets import TARGETS; print(*TARGETS)'); do \
-		echo "fuzz: $$target" && $(bin)/python tests/fuzz/run.py $$target -artifact_prefix=build/ \
-			-max_total_time=$(or $(SECONDS),60) -print_final_stats=0 || exit 1; \
-	done
+fuzz: develop ## Feed the parsers of foreign bytes, each for a minute (SECONDS=60)
+	MAINSTAY_FUZZ_SECONDS=$(or $(SECONDS),60) $(bin)/pytest tests/fuzz
 
 .PHONY: bench
 bench: develop ## Speed against nginx + git http-backend and OpenSSH (REPOSITORY=path or bundle)

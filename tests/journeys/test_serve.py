@@ -226,10 +226,12 @@ def test_go_get_finds_repositories_two_levels_down_only(running: Node) -> None:
     assert running.get("/ada/engine")[0] == 404
 
 
-def test_encoded_slashes_reach_the_api(running: Node) -> None:
+def test_encoded_slashes_reach_the_api(running: Node, tmp_path: Path) -> None:
+    work = repository_in(tmp_path / "work")
+    assert git("push", running.clone_url("root/slashes"), "main", cwd=work).returncode == 0
     token = running.token(name="slashes")
-    status, body = running.get("/api/v4/projects/root%2Fengine", headers={"PRIVATE-TOKEN": token})
-    assert (status, json.loads(body)["path_with_namespace"]) == (200, "root/engine")
+    status, body = running.get("/api/v4/projects/root%2Fslashes", headers={"PRIVATE-TOKEN": token})
+    assert (status, json.loads(body)["path_with_namespace"]) == (200, "root/slashes")
 
 
 @pytest.mark.parametrize(
