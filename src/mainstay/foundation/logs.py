@@ -58,8 +58,36 @@ class Secret:
         raise TypeError("a secret cannot be pickled")
 
 
+class Lossy:
+    """A stream that may lose lines, but never fails who writes them.
+
+    The log's disk is full, or its reader has gone: the work that a line tells of is done all the same, and
+    a push that is committed must not fail for want of a line. How many were lost is said with the next one.
+    """
+
+    def __init__(self, target: TextIO) -> None:
+        self._target = target
+        self._lost = 0
+
+    def write(self, text: str) -> int:
+        try:
+            if self._lost:
+                self._target.write(f'{{"event": "logs.lines_lost", "lines": {self._lost}}}\n')
+                self._lost = 0
+            return self._target.write(text)
+        except OSError:
+            self._lost += 1
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._target.flush()
+        except OSError:
+            self._lost += 1
+
+
 def get_logger() -> FilteringBoundLogger:
-    """The logger of a room, made at the top of its module as `log = get_logger()`."""
+    """The logger of a room; each module makes its own at its top and calls it `log`."""
     return cast("FilteringBoundLogger", structlog.get_logger())
 
 
@@ -82,7 +110,7 @@ def configure(
     structlog.configure(
         processors=[*processors, *render],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
-        logger_factory=structlog.WriteLoggerFactory(target),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Lossy(target))),
         cache_logger_on_first_use=True,
     )
     _adopt_standard_logging(target, numeric, processors, render)

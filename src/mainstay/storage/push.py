@@ -56,7 +56,7 @@ class PushStore:
 
         Raises what `Ledger.push` raises; `OutcomeUnknown` only after looking for the outcome in vain.
         """
-        intent = self._uploads.begin(repository, packs, journal.prepared_key(repository.uid, push.push_id))
+        intent = self._begin(push, repository, packs)
         failpoint(INTENT_RECORDED)
         try:
             self._uploads.store(packs, lambda: self._prepare(push, repository))
@@ -70,6 +70,13 @@ class PushStore:
             return outcome
         self._after_commit(push, repository, outcome.version)
         return outcome
+
+    def _begin(self, push: Push, repository: Repository, packs: Sequence[PackFiles]) -> str:
+        """The intent. Whether it was recorded or not, without it nothing else happens."""
+        try:
+            return self._uploads.begin(repository, packs, journal.prepared_key(repository.uid, push.push_id))
+        except OutcomeUnknown as lost:
+            raise NotCommitted("the database was lost before the push began: push again") from lost
 
     def _after_commit(self, push: Push, repository: Repository, version: int) -> None:
         """From here on the push stands: whatever fails must not be told as "nothing changed"."""

@@ -1,7 +1,7 @@
 """Instances by storage and transport. `MAINSTAY_CRASH=all` (as `make crash` sets it) runs every point."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,18 +16,32 @@ STORAGES = {"sqlite-directory": "directory", "postgresql-s3": "s3"}
 """What an instance stands on, and the kind of its object store."""
 
 
-def everywhere(points_of: Any = None) -> Collection[Any]:
-    """Parameters `storage, transport[, point]`; what shares an instance stays in one test process."""
+def everywhere(points_of: Callable[[str], Sequence[str]] | None = None) -> Collection[Any]:
+    """Parameters `storage, transport[, point]`; what shares an instance stays in one test process.
 
-    def cases() -> Iterator[Any]:
-        for storage, kind in STORAGES.items():
-            for transport in get_args(Transport):
-                group = pytest.mark.xdist_group(f"{storage}-{transport}")
-                for point in points_of(kind) if points_of else [None]:
-                    values = (storage, transport, *([point] if points_of else []))
-                    yield pytest.param(*values, marks=group, id="-".join(values))
+    In a short run the shared stores take each point over one transport only, in turns.
+    """
+    cases = []
+    for storage, kind in STORAGES.items():
+        for turn, transport in enumerate(get_args(Transport)):
+            points = [(point,) for point in points_of(kind)] if points_of else [()]
+            taken = points if ALL or kind == "directory" or not points_of else points[turn::2]
+            cases += [_case(storage, transport, *point) for point in taken]
+    return cases
 
-    return list(cases())
+
+def _case(storage: str, transport: Transport, *point: str) -> Any:
+    return pytest.param(
+        storage,
+        transport,
+        *point,
+        marks=in_group(storage, transport),
+        id="-".join([storage, transport, *point]),
+    )
+
+
+def in_group(storage: str, transport: Transport) -> pytest.MarkDecorator:
+    return pytest.mark.xdist_group(f"{storage}-{transport}")
 
 
 class Worlds:

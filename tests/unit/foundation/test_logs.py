@@ -1,5 +1,6 @@
 """Lines, and what must never be on one."""
 
+import errno
 import io
 import json
 import logging
@@ -58,6 +59,25 @@ def test_libraries_speak_in_the_same_shape_from_warning_on(lines: io.StringIO) -
     before = lines.getvalue()
     logging.getLogger("somebody").info("chatter")
     assert lines.getvalue() == before
+
+
+def test_a_log_that_cannot_be_written_fails_nobody_and_says_so_later() -> None:
+    class FullDisk(io.StringIO):
+        is_full = True
+
+        def write(self, text: str) -> int:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(text)
+
+    disk = FullDisk()
+    log = logs.Lossy(disk)
+    log.write("one\n")
+    log.write("two\n")
+    assert disk.getvalue() == ""
+    disk.is_full = False
+    log.write("three\n")
+    assert disk.getvalue() == '{"event": "logs.lines_lost", "lines": 2}\nthree\n'
 
 
 def test_a_secret_shows_itself_only_when_asked_by_name() -> None:
