@@ -22,15 +22,24 @@ def measure(bench: Bench) -> list[Measurement]:
     promise = Promise("at least 5 times the requests of git http-backend", at_least=5)
     old = Measurement("list refs, v0 info/refs, 8 at a time", "requests/s", promise=promise)
     new = Measurement("list refs, v2 ls-refs, 8 at a time", "requests/s", promise=promise)
+    old_cpu = Measurement("v0 info/refs, server CPU per request", "ms")
+    new_cpu = Measurement("v2 ls-refs, server CPU per request", "ms")
     client = Measurement("git ls-remote", "ms")
 
+    def flood(server: Server, rate: Measurement, cpu: Measurement, script: str, suffix: str) -> None:
+        rates: list[float] = []
+        cost = cost_of(server, lambda: rates.append(_throughput(bench, server, script, suffix)))
+        rate.add(server, rates[0])
+        if cost.server_cpu_s is not None:
+            cpu.add(server, cost.server_cpu_s * 1000 / (rates[0] * cost.wall_s))
+
     def once(server: Server) -> None:
-        old.add(server, _throughput(bench, server, "", "/info/refs?service=git-upload-pack"))
-        new.add(server, _throughput(bench, server, _ls_refs_script(), "/git-upload-pack"))
+        flood(server, old, old_cpu, "", "/info/refs?service=git-upload-pack")
+        flood(server, new, new_cpu, _ls_refs_script(), "/git-upload-pack")
         client.add(server, _latency_ms(server))
 
     alternate(servers, bench.rounds, once)
-    return [old, new, client]
+    return [old, old_cpu, new, new_cpu, client]
 
 
 def _check_that_answers_agree(servers: list[Server]) -> None:
