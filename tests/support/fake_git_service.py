@@ -34,13 +34,25 @@ class FakeGitService:
         self.contexts: list[PushContext] = []
         self.running = 0
 
-    async def advertise(self, repository_id: int, service: Service, *, version: int, sink: ByteSink) -> None:
+    def look(self, repository_id: int) -> None:
+        """Native git looks for itself."""
+
+    async def advertise(
+        self, repository_id: int, service: Service, *, version: int, sink: ByteSink, seen: None = None
+    ) -> None:
         await self._run(
             [service.removeprefix("git-"), "--http-backend-info-refs", str(self.bare)], version, None, sink
         )
 
     async def upload_pack(
-        self, repository_id: int, *, version: int, stateless: bool, source: ByteSource, sink: ByteSink
+        self,
+        repository_id: int,
+        *,
+        version: int,
+        stateless: bool,
+        source: ByteSource,
+        sink: ByteSink,
+        seen: None = None,
     ) -> None:
         flags = ["--stateless-rpc"] if stateless else []
         await self._run(["upload-pack", *flags, str(self.bare)], version, source, sink)
@@ -54,6 +66,7 @@ class FakeGitService:
         sink: ByteSink,
         rules: PushRules,
         context: PushContext,
+        seen: None = None,
     ) -> None:
         self.contexts.append(context)
         flags = ["--stateless-rpc"] if stateless else []

@@ -129,7 +129,9 @@ def _processors(process: str) -> list[Any]:
 def _renderers(*, as_json: bool) -> list[Any]:
     if as_json:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=repr)]
-    return [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=32)]
+    # A plain trace: the rich one prints local variables, and those may be passwords.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=32, exception_formatter=plain)]
 
 
 def _named(process: str) -> Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]:

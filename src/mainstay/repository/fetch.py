@@ -60,14 +60,22 @@ class Fetcher:
         self._reachable = Reachable(objects_max=settings.reachable_objects_max)
 
     async def serve(
-        self, repository_id: int, *, version: int, stateless: bool, source: ByteSource, sink: ByteSink
+        self,
+        repository_id: int,
+        *,
+        version: int,
+        stateless: bool,
+        source: ByteSource,
+        sink: ByteSink,
+        seen: RefListing | None = None,
     ) -> None:
+        """One request when stateless, for which `seen` will do; else a session, which looks for itself."""
         noted = NotedSink(sink)
         try:
             if version == 2:  # noqa: PLR2004 - the number of the protocol
-                await self._serve_v2(repository_id, RequestsV2(source), noted, stateless=stateless)
+                await self._serve_v2(repository_id, RequestsV2(source), noted, stateless=stateless, seen=seen)
             elif stateless:
-                await self._serve_v0_once(repository_id, WantsV0(source), noted)
+                await self._serve_v0_once(repository_id, WantsV0(source), noted, seen)
             else:
                 await self._serve_v0_session(repository_id, WantsV0(source), noted)
         except CutOff:
@@ -80,31 +88,48 @@ class Fetcher:
             await noted.write(error_packet(str(failed)))
 
     async def _serve_v2(
-        self, repository_id: int, requests: RequestsV2, sink: NotedSink, *, stateless: bool
+        self,
+        repository_id: int,
+        requests: RequestsV2,
+        sink: NotedSink,
+        *,
+        stateless: bool,
+        seen: RefListing | None,
     ) -> None:
         if not stateless:
             await sink.write(advertisement.v2())
         while (request := await requests.next()) is not None:
             if isinstance(request, v2.Goodbye):
                 return
-            await self._answer_v2(repository_id, request, sink)
+            await self._answer_v2(repository_id, request, sink, seen if stateless else None)
             if stateless:
                 return
 
-    async def _answer_v2(self, repository_id: int, request: v2.LsRefs | v2.Fetch, sink: NotedSink) -> None:
-        listing = await self._threads.run(self._listings.latest, repository_id)
+    async def _answer_v2(
+        self,
+        repository_id: int,
+        request: v2.LsRefs | v2.Fetch,
+        sink: NotedSink,
+        seen: RefListing | None,
+    ) -> None:
+        listing = seen if seen is not None else await self._look(repository_id)
         if isinstance(request, v2.LsRefs):
             await sink.write(advertisement.ls_refs(request, listing))
         else:
             await self._make_pack(listing, request, request.raw, sink, protocol="version=2")
 
-    async def _serve_v0_once(self, repository_id: int, wants: WantsV0, sink: NotedSink) -> None:
+    async def _serve_v0_once(
+        self, repository_id: int, wants: WantsV0, sink: NotedSink, seen: RefListing | None
+    ) -> None:
         request = await wants.wants()
         if request is None:
             return
-        listing = await self._threads.run(self._listings.latest, repository_id)
+        listing = seen if seen is not None else await self._look(repository_id)
         body = request.raw + await _all_of(wants)
         await self._make_pack(listing, request, body, sink, protocol=None)
+
+    async def _look(self, repository_id: int) -> RefListing:
+        return await self._threads.run(self._listings.latest, repository_id)
 
     async def _make_pack(
         self, listing: RefListing, asked: Asked, body: bytes, sink: NotedSink, *, protocol: str | None

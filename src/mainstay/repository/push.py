@@ -127,8 +127,9 @@ class Receiver:
         sink: ByteSink,
         rules: PushRules,
         context: PushContext,
+        seen: RefListing | None = None,
     ) -> None:
-        listing = await self._threads.run(self._listings.latest, repository_id)
+        listing = seen if seen is not None else await self._look(repository_id)
         if not stateless:
             await sink.write(advertisement.v0(Service.RECEIVE_PACK, listing, stateless=False))
         try:
@@ -142,6 +143,9 @@ class Receiver:
         push = _begin(request, listing, rules, context)
         with structlog.contextvars.bound_contextvars(push_id=push.id):
             await self._answer(push, _Rest(rest, source), sink, ends=stateless)
+
+    async def _look(self, repository_id: int) -> RefListing:
+        return await self._threads.run(self._listings.latest, repository_id)
 
     async def _answer(self, push: _Push, source: ByteSource, sink: ByteSink, *, ends: bool) -> None:
         reporter = Reporter(sink, push.request.capabilities, keepalive_s=self._settings.keepalive_s)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mainstay.access.policy import PushRules
 from mainstay.cache.copies import Copies
-from mainstay.cache.refs import RefListings
+from mainstay.cache.refs import RefListing, RefListings
 from mainstay.cache.settings import CacheSettings
 from mainstay.foundation.clock import Clock
 from mainstay.git.protocol.services import Service
@@ -55,20 +55,42 @@ class GitService:
             settings=settings,
         )
 
-    async def advertise(self, repository_id: int, service: Service, *, version: int, sink: ByteSink) -> None:
+    def look(self, repository_id: int) -> RefListing:
+        """The refs as of now. Blocks; for a door that is in a thread anyway, to be handed on as `seen`.
+
+        What a door saw after the request arrived is fresh enough to answer that request with.
+        """
+        return self._listings.latest(repository_id)
+
+    async def advertise(
+        self,
+        repository_id: int,
+        service: Service,
+        *,
+        version: int,
+        sink: ByteSink,
+        seen: RefListing | None = None,
+    ) -> None:
         """The body of an `info/refs` answer: v0 refs, or the v2 capabilities."""
         if service is Service.UPLOAD_PACK and version == 2:  # noqa: PLR2004 - the number of the protocol
             await sink.write(advertisement.v2())
             return
-        listing = await self._threads.run(self._listings.latest, repository_id)
+        listing = seen if seen is not None else await self._threads.run(self.look, repository_id)
         await sink.write(advertisement.v0(service, listing, stateless=True))
 
     async def upload_pack(
-        self, repository_id: int, *, version: int, stateless: bool, source: ByteSource, sink: ByteSink
+        self,
+        repository_id: int,
+        *,
+        version: int,
+        stateless: bool,
+        source: ByteSource,
+        sink: ByteSink,
+        seen: RefListing | None = None,
     ) -> None:
         """Serve fetches: one request when stateless, a whole session with advertisement otherwise."""
         await self._fetcher.serve(
-            repository_id, version=version, stateless=stateless, source=source, sink=sink
+            repository_id, version=version, stateless=stateless, source=source, sink=sink, seen=seen
         )
 
     async def receive_pack(
@@ -80,10 +102,17 @@ class GitService:
         sink: ByteSink,
         rules: PushRules,
         context: PushContext,
+        seen: RefListing | None = None,
     ) -> None:
         """Serve one push: see `repository.push`."""
         await self._receiver.serve(
-            repository_id, stateless=stateless, source=source, sink=sink, rules=rules, context=context
+            repository_id,
+            stateless=stateless,
+            source=source,
+            sink=sink,
+            rules=rules,
+            context=context,
+            seen=seen,
         )
 
     def close(self) -> None:

@@ -40,13 +40,25 @@ class NotingService:
     during: Callable[[ByteSink], Awaitable[None]] | None = None
     cancelled: int = 0
 
-    async def advertise(self, repository_id: int, service: Service, *, version: int, sink: ByteSink) -> None:
+    def look(self, repository_id: int) -> None:
+        """There are no refs to look at."""
+
+    async def advertise(
+        self, repository_id: int, service: Service, *, version: int, sink: ByteSink, seen: None
+    ) -> None:
         self.calls.append(("advertise", repository_id, service, version))
         await self._work(sink)
         await sink.write(b"0004refs")
 
     async def upload_pack(
-        self, repository_id: int, *, version: int, stateless: bool, source: ByteSource, sink: ByteSink
+        self,
+        repository_id: int,
+        *,
+        version: int,
+        stateless: bool,
+        source: ByteSource,
+        sink: ByteSink,
+        seen: None,
     ) -> None:
         assert stateless
         self.calls.append(("upload_pack", repository_id, version))
@@ -61,6 +73,7 @@ class NotingService:
         sink: ByteSink,
         rules: PushRules,
         context: PushContext,
+        seen: None,
     ) -> None:
         assert stateless
         self.calls.append(("receive_pack", repository_id, rules.actor.label))

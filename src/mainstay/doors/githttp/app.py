@@ -1,6 +1,6 @@
 """The door: `GET PATH/info/refs?service=…`, `POST PATH/git-upload-pack`, `POST PATH/git-receive-pack`.
 
-A request is read (address and headers), passes the turnstile, is admitted (one hop to a thread: who, which
+A request is read (address, headers, the beginning of its body), passes the turnstile, is admitted (one hop to a thread: who, which
 project, may they), and streams. Errors before the first byte of the answer are a status and a sentence in
 text/plain, which git shows to its user; after it, the service speaks Git's own error packets, and what has
 no packet is a connection cut short, which no client takes for success.
@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from mainstay.access.policy import GitAction
+from mainstay.cache.refs import RefListing
 from mainstay.doors.githttp.answer import Answer, Send
 from mainstay.doors.githttp.body import Body, BodyRefused, BodyTooLarge, Receive
 from mainstay.doors.githttp.credentials import credentials_of
@@ -65,6 +66,7 @@ class GitHttp:
         self._clone_url = clone_url
         self._turnstile = Turnstile(
             inside_max=settings.requests_max,
+            per_address_max=settings.requests_per_address_max,
             waiting_max=settings.waiting_max,
             waiting_s_max=settings.waiting_s_max,
         )
@@ -131,7 +133,9 @@ class GitHttp:
         target = visit.target = parse_target(visit.scope["raw_path"], visit.scope["query_string"])
         _check_method(visit.scope["method"], target.endpoint)
         visit.body = self._body(visit, receive, target)
-        async with self._turnstile.passed():
+        if not _expects_a_word(visit):
+            await visit.body.begin()
+        async with self._turnstile.passed(visit.address):
             if target.endpoint is Endpoint.ADVERTISEMENT:
                 await self._advertise(visit, target)
             else:
@@ -139,7 +143,8 @@ class GitHttp:
             await visit.answer.finish()
 
     async def _advertise(self, visit: Visit, target: Target) -> None:
-        admission = await self._admit(visit, target, create=False)
+        version = _version(visit, target.service)
+        admission, seen = await self._admit(visit, target, create=False, look=version == 0)
         visit.answer.expect(f"application/x-{target.service}-advertisement", hold=_ADVERTISEMENT_HELD_BYTES)
         visit.answer.hold(advertise.service_header(target.service))
         if admission.repository_id is None:
@@ -148,22 +153,25 @@ class GitHttp:
         await self._service.advertise(
             admission.repository_id,
             target.service,
-            version=_version(visit, target.service),
+            version=version,
             sink=visit.answer,
+            seen=seen,
         )
 
     async def _converse(self, visit: Visit, target: Target, body: Body) -> None:
         is_probe = await _is_probe(visit, body)
-        admission = await self._admit(visit, target, create=not is_probe)
+        admission, seen = await self._admit(visit, target, create=not is_probe, look=not is_probe)
         visit.answer.expect(f"application/x-{target.service}-result")
         if is_probe:
             return
         if target.service is Service.UPLOAD_PACK:
-            await self._upload_pack(visit, admission, body)
+            await self._upload_pack(visit, admission, body, seen)
         else:
-            await self._receive_pack(visit, admission, body)
+            await self._receive_pack(visit, admission, body, seen)
 
-    async def _upload_pack(self, visit: Visit, admission: Admission, body: ByteSource) -> None:
+    async def _upload_pack(
+        self, visit: Visit, admission: Admission, body: ByteSource, seen: RefListing | None
+    ) -> None:
         assert admission.repository_id is not None, "only a push may enter a project that is not there"
         await self._service.upload_pack(
             admission.repository_id,
@@ -171,9 +179,12 @@ class GitHttp:
             stateless=True,
             source=body,
             sink=visit.answer,
+            seen=seen,
         )
 
-    async def _receive_pack(self, visit: Visit, admission: Admission, body: ByteSource) -> None:
+    async def _receive_pack(
+        self, visit: Visit, admission: Admission, body: ByteSource, seen: RefListing | None
+    ) -> None:
         assert admission.repository_id is not None, "the POST of a push makes the project"
         assert admission.rules is not None, "a push has rules"
         await self._service.receive_pack(
@@ -188,6 +199,7 @@ class GitHttp:
                 request_id=visit.request_id,
                 messages=self._messages(admission),
             ),
+            seen=seen,
         )
 
     def _messages(self, admission: Admission) -> list[str]:
@@ -198,13 +210,19 @@ class GitHttp:
             f"Clone it from {self._clone_url(admission.path)}",
         ]
 
-    async def _admit(self, visit: Visit, target: Target, *, create: bool) -> Admission:
+    async def _admit(
+        self, visit: Visit, target: Target, *, create: bool, look: bool
+    ) -> tuple[Admission, RefListing | None]:
+        """Who is it, may they, and (with `look`) what are the refs: one visit to a thread for all three."""
         credentials = credentials_of(visit.scope["headers"])
         action = GitAction.PULL if target.service is Service.UPLOAD_PACK else GitAction.PUSH
 
-        def admit() -> Admission:
+        def admit() -> tuple[Admission, RefListing | None]:
             visit.actor = self._gate.identify(credentials, address=visit.address)
-            return self._gate.enter(visit.actor, target.path, action, create=create)
+            admission = self._gate.enter(visit.actor, target.path, action, create=create)
+            if not look or admission.repository_id is None:
+                return admission, None
+            return admission, self._service.look(admission.repository_id)
 
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, admit)
@@ -244,7 +262,7 @@ class GitHttp:
 
     async def _quieten(self, visit: Visit) -> None:
         """Before a refusal: read away the rest of a small body, and close after the rest of a large one."""
-        expects = visit.headers.get(b"expect", b"").lower() == b"100-continue"
+        expects = _expects_a_word(visit)
         if visit.body and not expects:
             await visit.body.drain(bytes_max=_DRAIN_BYTES_MAX, seconds_max=_DRAIN_S_MAX)
         if expects or (visit.body and not visit.body.ended):
@@ -277,6 +295,11 @@ async def _is_probe(visit: Visit, body: Body) -> bool:
     if read != _PROBE:
         raise Invalid("the body is too short for a request")
     return True
+
+
+def _expects_a_word(visit: Visit) -> bool:
+    """Whether the client sends its body only when it is asked to."""
+    return visit.headers.get(b"expect", b"").lower() == b"100-continue"
 
 
 def _check_method(method: str, endpoint: Endpoint) -> None:
