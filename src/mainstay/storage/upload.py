@@ -5,7 +5,7 @@ them part of the truth consumes the intent; until then they are nobody's, and th
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,9 +58,15 @@ class Uploads:
         return self._ledger.begin_upload(repository.id, [*keys, *more_keys], expires_ms=expires_ms)
 
     def store(self, packs: Sequence[PackFiles], *more: Callable[[], None]) -> None:
-        """One round: all writes run side by side, and all are durable when this returns."""
+        """One round: all writes run side by side, and all are durable when this returns.
+
+        When one fails, the others have ended, too, before that is raised: what is cleaned up afterwards stays
+        clean.
+        """
         work = [self._putting(each, ending) for each in packs for ending in each.files]
-        for done in [self._threads.submit(task) for task in (*work, *more)]:
+        round_ = [self._threads.submit(task) for task in (*work, *more)]
+        wait(round_)
+        for done in round_:
             done.result()
 
     def is_still_open(self, intent: str) -> bool:

@@ -31,7 +31,8 @@ def begun(world: World) -> History:
     attempt = history.next_attempt()
     report = _push(world, history, attempt)
     assert report == dict.fromkeys(attempt.after({}), "ok"), f"{report}\n{world.nursery.log_end()}"
-    assert violations(world, history, attempt, report) == []
+    found = violations(world, history, attempt, report)
+    assert found == [], found
     return history
 
 
