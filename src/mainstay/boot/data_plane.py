@@ -42,7 +42,7 @@ BUILD = gauge("build_info", "Which program this is; always 1.", ["version"], acr
 
 
 def main() -> None:
-    with child.begun("data") as stores:
+    with child.begun("data", orm=False) as stores:
         layout = Layout(stores.settings.data)
         os.chdir(layout.run)  # the path of a Unix socket has 107 bytes at most; a relative one always fits
         BUILD.labels(__version__).set(1)
@@ -62,7 +62,7 @@ class DataPlane:
         self._git = GitHttp(
             service=self._service,
             gate=compose.git_gate(stores),
-            settings=GitHttpSettings(),
+            settings=GitHttpSettings(idle_s_max=stores.settings.http_idle_seconds),
             clock=SYSTEM,
             clone_url=lambda path: f"{http_url(stores.settings)}/{path}.git",
         )
@@ -135,6 +135,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         child.say_ready()
+        child.set_up_orm_beside()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

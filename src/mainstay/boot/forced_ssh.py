@@ -35,7 +35,7 @@ def serve(stores: Stores, *, fingerprint: str, command: str | None, git_protocol
                 asked,
                 service=service,
                 gate=compose.git_gate(stores),
-                settings=SshSettings(),
+                settings=SshSettings(idle_s_max=stores.settings.ssh_idle_seconds),
                 clock=SYSTEM,
                 clone_url=lambda path: ssh_clone_url(stores.settings, path),
             )

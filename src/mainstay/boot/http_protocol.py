@@ -10,7 +10,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SILENT_BYTES_MAX = 64 * 1024
-HEAD_SECONDS_MAX = 30.0
+HEAD_SECONDS_MAX = 15.0
 CONNECTIONS_MAX = 4096
 """More are answered 503 at once."""
 

@@ -60,6 +60,10 @@ class NodeSettings:
     """How long a stop waits for requests and pushes under way."""
     drain_notice_seconds: int
     """How long a stop goes on accepting while readiness says 503, so that balancers look away first."""
+    http_idle_seconds: int
+    """Longest silence of a client in the middle of a request of Git over HTTP."""
+    ssh_idle_seconds: int
+    """The same over SSH, where a client that packs a large push says nothing for minutes."""
     web_threads: int
     """Pages and API requests answered at the same time."""
     log_format: LogFormat
@@ -87,6 +91,8 @@ _OPTIONS: Mapping[str, _Option] = {
     "health_token": _Option(Secret),
     "drain_seconds": _Option(parsing.whole_number(0, 3600), "60"),
     "drain_notice_seconds": _Option(parsing.whole_number(0, 600), "0"),
+    "http_idle_seconds": _Option(parsing.whole_number(1, 3600), "60"),
+    "ssh_idle_seconds": _Option(parsing.whole_number(1, 3600), "600"),
     "web_threads": _Option(parsing.whole_number(1, 64), "4"),
     "log_format": _Option(parsing.one_of("auto", "json", "text"), "auto"),
     "log_level": _Option(parsing.one_of("debug", "info", "warning", "error"), "info"),

@@ -18,7 +18,7 @@ from mainstay.ops.settings_store import InstanceSettings
 
 
 def main() -> None:
-    with child.begun("ssh") as stores:
+    with child.begun("ssh", orm=False) as stores:
         listener = socket.socket(fileno=child.inherited_socket("SSH_FD"))
         listener.setblocking(False)
         uvloop.run(_serve(stores, listener))
@@ -34,11 +34,12 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
         service=service,
         gate=compose.git_gate(stores),
         host_keys=keys,
-        settings=SshSettings(),
+        settings=SshSettings(idle_s_max=stores.settings.ssh_idle_seconds),
         clock=SYSTEM,
         clone_url=lambda path: ssh_clone_url(stores.settings, path),
     )
     child.say_ready()
+    child.set_up_orm_beside()
     await stop.wait()
     await server.stop(drain_s=stores.settings.drain_seconds)
     service.close()

@@ -17,7 +17,7 @@ class RepositorySettings:
     """The most objects a push may bring: memory of index-pack grows with what the header announces."""
     child_memory_mib: int = 192
     """Private memory a git process may use, besides some 300 bytes for each object of a pushed pack."""
-    push_cpu_s: int = 30
+    push_cpu_s: int = 10
     """Seconds of computing that a pushed pack may take to unpack, besides `push_cpu_s_per_mib` for each MiB
     of it. Honest packs take a tenth of a second per MiB; a long chain of large deltas takes minutes."""
     push_cpu_s_per_mib: int = 4

@@ -1,7 +1,7 @@
 """The door: `GET PATH/info/refs?service=…`, `POST PATH/git-upload-pack`, `POST PATH/git-receive-pack`.
 
-A request is read (address, headers, the beginning of its body), passes the turnstile, is admitted (one hop to a thread: who, which
-project, may they), and streams. Errors before the first byte of the answer are a status and a sentence in
+A request is read (address, headers, the beginning of its body), passes the turnstile, is admitted (one hop
+to a thread: who, which project, may they), and streams. Errors before the first byte of the answer are a status and a sentence in
 text/plain, which git shows to its user; after it, the service speaks Git's own error packets, and what has
 no packet is a connection cut short, which no client takes for success.
 
@@ -133,7 +133,7 @@ class GitHttp:
         target = visit.target = parse_target(visit.scope["raw_path"], visit.scope["query_string"])
         _check_method(visit.scope["method"], target.endpoint)
         visit.body = self._body(visit, receive, target)
-        if not _expects_a_word(visit):
+        if target.endpoint is not Endpoint.ADVERTISEMENT and not _expects_a_word(visit):
             await visit.body.begin()
         async with self._turnstile.passed(visit.address):
             if target.endpoint is Endpoint.ADVERTISEMENT:

@@ -17,6 +17,7 @@ from mainstay.repository.streams import ClientGone
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _PIECE_BYTES = 1024 * 1024
+_BEGINNING_BYTES = 16 * 1024
 _DENSITY_MAX = 100
 _DENSITY_FREE_BYTES = 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
@@ -66,6 +67,7 @@ class Body:
         self._bytes_per_s_min = bytes_per_s_min
         self._clock = clock
         self._started_s = clock.monotonic_s()
+        self._early: list[bytes] = []
         self._wire_ended = asyncio.Event()
         self.wire_bytes = 0
         self.plain_bytes = 0
@@ -74,6 +76,15 @@ class Body:
     def ended(self) -> bool:
         """Whether the client has sent all of it."""
         return self._wire_ended.is_set()
+
+    async def begin(self) -> None:
+        """Take in the beginning of the body, or all of a small one, before anything is done for it.
+
+        Who only opens connections and sends nothing keeps nothing but a connection. Raises `BodyTooSlow`,
+        `ClientGone`.
+        """
+        while not self.ended and self.wire_bytes < _BEGINNING_BYTES:
+            self._early.append(await self._next_raw())
 
     async def hang_up(self) -> None:
         """Return when the client has closed the connection; listens once the whole body was read.
@@ -105,7 +116,7 @@ class Body:
     async def _read(self) -> bytes:
         while True:
             piece = self._unpack.take() if self._unpack else b""
-            if not piece and self.ended:
+            if not piece and self.ended and not self._early:
                 if self._unpack:
                     self._unpack.check_complete()
                 return b""
@@ -116,7 +127,7 @@ class Body:
                 return piece
 
     async def _next(self) -> bytes:
-        raw = await self._next_raw()
+        raw = self._early.pop(0) if self._early else await self._next_raw()
         if self._unpack is None:
             return raw
         self._unpack.give(raw)

@@ -16,6 +16,8 @@ class GitHttpSettings:
     """The largest list of wants and haves, after gzip."""
     requests_max: int = 64
     """Git requests that this process serves at a time; more wait in line."""
+    requests_per_address_max: int = 48
+    """Of these, how many may be for one address, so that one stranger cannot keep everybody out."""
     waiting_max: int = 256
     """Requests in that line; more are answered 503 at once."""
     waiting_s_max: float = 15.0
