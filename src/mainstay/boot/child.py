@@ -1,7 +1,8 @@
 """How every process of a node begins.
 
 It dies with its parent, takes its settings from the environment, logs under its name, arms failpoints,
-opens the stores and sets up Django with the instance's secret key. Then it says that it is ready.
+opens the stores and sets up Django with the instance's secret key. Then it says that it is ready. Who needs
+Django only for a first push sets it up after that, beside its work.
 """
 
 import ctypes
@@ -9,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,12 +40,16 @@ def begin(process: str) -> NodeSettings:
 
 
 @contextmanager
-def begun(process: str) -> Iterator[Stores]:
-    """A whole beginning. A known error ends the process with its sentence; a bug is logged once, here."""
+def begun(process: str, *, orm: bool = True) -> Iterator[Stores]:
+    """A whole beginning; without `orm` Django is left to `set_up_orm_beside`.
+
+    A known error ends the process with its sentence; a bug is logged once, here.
+    """
     try:
         with opened_stores(begin(process)) as stores:
             export_to_children("SECRET_KEY", settings_store.secret_key(stores.database))
-            setup_django()
+            if orm:
+                setup_django()
             yield stores
     except MainstayError as error:
         log.error("boot.process_failed", error=str(error))  # noqa: TRY400 - a known error, no trace
@@ -51,6 +57,11 @@ def begun(process: str) -> Iterator[Stores]:
     except Exception:
         log.exception("boot.process_crashed")
         sys.exit(EXIT_BUG)
+
+
+def set_up_orm_beside() -> None:
+    """In a thread, so that nobody waits for it; a first push that comes before it is done does wait."""
+    threading.Thread(target=setup_django, name="orm", daemon=True).start()
 
 
 def die_with_parent() -> None:

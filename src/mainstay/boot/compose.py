@@ -2,6 +2,7 @@
 
 from mainstay import __version__
 from mainstay.access.actors import Actor
+from mainstay.boot import setup_django
 from mainstay.boot.git import GitTools
 from mainstay.boot.settings import NodeSettings
 from mainstay.boot.stores import Stores
@@ -13,7 +14,7 @@ from mainstay.product.projects.locate import ProjectFacts
 
 
 def git_gate(stores: Stores) -> GitGate:
-    """Who may fetch from and push to what. Needs `setup_django` for projects made by a first push."""
+    """Who may fetch from and push to what."""
     return GitGate(
         stores.database,
         clock=SYSTEM,
@@ -43,6 +44,7 @@ def _accounts(settings: NodeSettings) -> AccountsSettings:
 
 def _create_on_push(actor: Actor, path: str) -> ProjectFacts:
     """Runs in threads that live long: Django's connection must not outlive the call and go stale."""
+    setup_django()  # nothing when it is done, and a wait when it is being done
     from django.db import connections  # noqa: PLC0415 - needs `setup_django` first
 
     from mainstay.product.projects.services import create_on_push  # noqa: PLC0415 - same

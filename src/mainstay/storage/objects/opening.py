@@ -2,7 +2,6 @@
 
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.storage.objects import ObjectStore
-from mainstay.storage.objects.cloud import CloudStore
 from mainstay.storage.objects.directory import DirectoryStore
 from mainstay.storage.objects.location import CloudLocation, DirectoryLocation, parse_location
 from mainstay.storage.objects.memory import MemoryStore
@@ -17,5 +16,7 @@ def open_object_store(url: str, *, clock: Clock = SYSTEM) -> ObjectStore:
     if isinstance(location, DirectoryLocation):
         return DirectoryStore(location.path, clock=clock)
     if isinstance(location, CloudLocation):
+        from mainstay.storage.objects.cloud import CloudStore  # noqa: PLC0415 - only its users pay for it
+
         return CloudStore(location)
     return MemoryStore(clock=clock)
