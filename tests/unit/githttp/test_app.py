@@ -20,6 +20,8 @@ from mainstay.repository.streams import ByteSink, ByteSource
 from support.asgi import Client, Reply, ask, basic
 from support.fake_gate import FakeGate
 
+pytestmark = pytest.mark.timeout(30)
+
 ADA = basic("ada", "ada-secret")
 EVE = basic("eve", "eve-secret")
 OPEN, PRIVATE = "/world/open.git", "/ada/engine.git"
