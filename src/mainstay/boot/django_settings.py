@@ -45,7 +45,7 @@ INSTALLED_APPS = [
     "mainstay.ops.instance",
     "rest_framework",
 ]
-MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+MIDDLEWARE = ["mainstay.doors.web.headers.with_safety", "django.middleware.common.CommonMiddleware"]
 APPEND_SLASH = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 20 * 1024 * 1024
 """The largest body of an API request."""

@@ -1,16 +1,34 @@
 """Pages, with what strangers put into them."""
 
 import json
+import re
 
-from mainstay.doors.web.pages import error_answer, front_page, go_import_page
+from mainstay.doors.web.headers import SAFETY
+from mainstay.doors.web.pages import (
+    STYLE,
+    STYLE_PATH,
+    error_answer,
+    error_page,
+    front_page,
+    go_import_page,
+)
 
 
 def test_the_front_page_says_how_to_push() -> None:
-    shown = front_page(
-        version="1.0", http_url="http://h:1", ssh_url="ssh://git@h:2"
-    ).decode()
-    for part in ("http://h:1/YOUR-NAME/PROJECT.git", "ssh://git@h:2/YOUR-NAME", "1.0", "width=device-width"):
-        assert part in shown
+    shown = front_page(http_url="http://h:1", ssh_url="ssh://git@h:2").decode()
+    said = re.sub("<[^>]+>", "", shown)
+    assert "git remote add origin http://h:1/YOUR-NAME/PROJECT.git" in said
+    assert "ssh://git@h:2/YOUR-NAME/PROJECT.git" in said
+    assert "width=device-width" in shown
+
+
+def test_no_page_has_a_style_or_a_script_of_its_own() -> None:
+    """So that the policy can forbid them, whoever manages to put one in."""
+    for shown in (front_page(http_url="http://h", ssh_url="ssh://git@h"), error_page(404)):
+        assert not re.search(rb"<style|<script|style=|onclick", shown)
+        assert f'href="{STYLE_PATH}"'.encode() in shown
+    assert "unsafe" not in SAFETY["Content-Security-Policy"]
+    assert b"url(" not in STYLE
 
 
 def test_go_get_reads_where_the_repository_is() -> None:

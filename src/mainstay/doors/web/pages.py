@@ -2,15 +2,13 @@
 
 import html
 import json
+from hashlib import sha256
 from http import HTTPStatus
+from importlib.resources import files
 
-_STYLE = """
-:root{color-scheme:light dark}
-body{font:1rem/1.6 system-ui,sans-serif;max-width:42rem;margin:10vh auto 4rem;padding:0 1.25rem}
-h1{font-size:1.6rem;margin:0 0 .25rem}
-pre{overflow-x:auto;padding:1rem;border:1px solid #8884;border-radius:.5rem;font-size:.9rem}
-small,footer{opacity:.7}
-"""
+STYLE = files("mainstay.doors.web").joinpath("assets", "mainstay.css").read_bytes()
+STYLE_PATH = f"/-/assets/mainstay-{sha256(STYLE).hexdigest()[:16]}.css"
+"""Named by its content, so that a browser may keep it for ever."""
 
 _SENTENCES = {
     404: "There is nothing here, or nothing that you may see.",
@@ -25,23 +23,30 @@ _SENTENCES = {
 def page(title: str, content: str, *, head: str = "") -> bytes:
     """A whole page. `title` is text; `content` and `head` are HTML, escaped by the caller."""
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"{head}<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body>{content}</body></html>\n"
+        f'<link rel="stylesheet" href="{STYLE_PATH}">'
+        f"{head}<title>{html.escape(title)}</title></head>"
+        f'<body><header><p><a href="/">Mainstay</a></p></header><main>{content}</main></body></html>\n'
     ).encode()
 
 
-def front_page(*, version: str, http_url: str, ssh_url: str) -> bytes:
-    """Where am I, and how do I push."""
-    shown = {"http": html.escape(http_url), "ssh": html.escape(ssh_url)}
+def front_page(*, http_url: str, ssh_url: str) -> bytes:
+    """Where am I, and how do I push. Says no version: that is for people who signed in."""
+    path = "<var>YOUR-NAME</var>/<var>PROJECT</var>.git"
+    over_http, over_ssh = f"{html.escape(http_url)}/{path}", f"{html.escape(ssh_url)}/{path}"
     content = (
-        "<h1>Mainstay</h1><p>Git that stays up. This node is ready for your pushes.</p>"
-        f"<pre>git remote add origin {shown['http']}/YOUR-NAME/PROJECT.git\n"
-        "git push -u origin HEAD</pre>"
-        "<p>A push to a new path under your own name creates a private project. Over SSH the address is</p>"
-        f"<pre>{shown['ssh']}/YOUR-NAME/PROJECT.git</pre>"
-        f"<footer><small>Mainstay {html.escape(version)}</small></footer>"
+        "<h1>Git that stays up</h1>"
+        '<p class="lead">This node is ready for your pushes.</p>'
+        "<h2>Push a repository</h2>"
+        f"<pre>git remote add origin {over_http}\ngit push -u origin HEAD</pre>"
+        "<p>Git asks for your user name and your password; a token does instead of the password. "
+        "A push to a new path under your own name creates a private project there.</p>"
+        "<h2>Or over SSH</h2>"
+        f"<pre>git remote add origin {over_ssh}</pre>"
+        "<p>For this the node has to know your public key.</p>"
+        "<h2>Get it back</h2>"
+        f"<pre>git clone {over_http}</pre>"
     )
     return page("Mainstay", content)
 

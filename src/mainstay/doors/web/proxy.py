@@ -15,6 +15,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from mainstay.doors.web.headers import SAFETY
 from mainstay.doors.web.pages import error_answer
 from mainstay.foundation.logs import get_logger
 
@@ -228,6 +229,7 @@ async def _send_error(scope: Scope, send: Send, status: int) -> None:
         (b"content-type", content_type.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
+        *((name.lower().encode(), value.encode()) for name, value in SAFETY.items()),
     ]
     if status in (502, 503, 504):
         headers.append((b"retry-after", b"2"))

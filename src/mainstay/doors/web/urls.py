@@ -3,8 +3,10 @@
 from django.urls import URLPattern, path, re_path
 
 from mainstay.doors.web import views
+from mainstay.doors.web.pages import STYLE_PATH
 
 urlpatterns: list[URLPattern] = [
     path("", views.front),
+    path(STYLE_PATH.removeprefix("/"), views.style),
     re_path(r"^(?P<path>.+)$", views.anything_else),
 ]

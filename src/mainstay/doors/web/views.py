@@ -5,21 +5,27 @@ from urllib.parse import unquote, urlsplit
 
 from django.http import HttpRequest, HttpResponse
 
-from mainstay import __version__
-from mainstay.doors.web.pages import error_answer, front_page, go_import_page
+from mainstay.doors.web.pages import STYLE, error_answer, front_page, go_import_page
 from mainstay.foundation.settings import from_environment
 
 View = Callable[..., HttpResponse]
 
 _GO_SEGMENTS_MIN = 2
 _GO_SEGMENTS_MAX = 24
+_SSH_PORT = "22"
 
 
 def front(request: HttpRequest) -> HttpResponse:
     """`/`."""
     host = _external_url(request)
     ssh = _ssh_url(urlsplit(host).hostname or "localhost")
-    return HttpResponse(front_page(version=__version__, http_url=host, ssh_url=ssh))
+    return HttpResponse(front_page(http_url=host, ssh_url=ssh))
+
+
+def style(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's signature
+    """The style sheet of this version."""
+    kept = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return HttpResponse(STYLE, content_type="text/css; charset=utf-8", headers=kept)
 
 
 def anything_else(request: HttpRequest, path: str) -> HttpResponse:
@@ -65,4 +71,5 @@ def _external_url(request: HttpRequest) -> str:
 
 def _ssh_url(host: str) -> str:
     _, _, port = (from_environment("SSH") or "127.0.0.1:2222").rpartition(":")
-    return f"ssh://git@{host}:{port}"
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"ssh://git@{bracketed}" if port == _SSH_PORT else f"ssh://git@{bracketed}:{port}"
