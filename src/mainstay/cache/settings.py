@@ -13,3 +13,5 @@ class CacheSettings:
     """Above this the copies used longest ago are deleted first."""
     refs_in_memory_max: int = 1_000_000
     """Refs kept in memory for listings, over all repositories, per process."""
+    responses_gib_max: int = 2
+    """Answers to repeated fetches kept on disk, per process."""

@@ -12,11 +12,13 @@ import asyncio
 import contextlib
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
 from mainstay.cache.copies import Copies, Copy
 from mainstay.cache.refs import RefListing, RefListings
+from mainstay.cache.responses import Make, Responses, Write, key_of
 from mainstay.foundation.errors import Invalid, MainstayError, Unavailable
 from mainstay.git.native.place import MIB, Limits
 from mainstay.git.native.run import GitProcess, start, stop
@@ -50,10 +52,17 @@ class Fetcher:
     """Serves upload-pack, protocol v0 and v2, stateless (HTTP) and not (SSH)."""
 
     def __init__(
-        self, *, listings: RefListings, copies: Copies, threads: Threads, settings: RepositorySettings
+        self,
+        *,
+        listings: RefListings,
+        copies: Copies,
+        responses: Responses,
+        threads: Threads,
+        settings: RepositorySettings,
     ) -> None:
         self._listings = listings
         self._copies = copies
+        self._responses = responses
         self._threads = threads
         self._turns = Turns("fetches", turns_max=settings.fetches_max, wait_s_max=settings.wait_s_max)
         self._limits = Limits(data_bytes_max=settings.fetch_memory_mib * MIB, wall_s_max=settings.fetch_s_max)
@@ -134,25 +143,50 @@ class Fetcher:
     async def _make_pack(
         self, listing: RefListing, asked: Asked, body: bytes, sink: NotedSink, *, protocol: str | None
     ) -> None:
-        """One stateless round with native upload-pack. Tried again if the copy vanished before a byte."""
-        async with self._turns.turn():
-            for attempt in range(1, _ATTEMPTS_MAX + 1):
-                async with self._threads.holding(self._copies.pinned(listing.repository.id)) as copy:
-                    await self._threads.run(self._prepare, copy, listing, asked)
-                    failed = await self._upload_pack_once(copy, body, sink, protocol)
-                if not failed:
-                    return
-                if sink.bytes_written:
-                    log.warning("fetch.cut_short", repository=listing.repository.uid, reason=failed)
-                    return
-                log.warning("fetch.failed", repository=listing.repository.uid, attempt=attempt, reason=failed)
-        raise Unavailable("the pack could not be made: try again")
+        """One stateless round: from the kept answers if it is asked often, else made by native git.
+
+        Made again if the copy vanished before the first byte.
+        """
+        make = partial(self._round, listing, asked, body, protocol)
+        failed = await self._from_responses(listing, asked, body, sink, make)
+        for _ in range(_ATTEMPTS_MAX):
+            if failed and not sink.bytes_written:
+                failed = await make(sink.write)
+        if failed and not sink.bytes_written:
+            raise Unavailable("the pack could not be made: try again")
+        if failed:
+            log.warning("fetch.cut_short", repository=listing.repository.uid, reason=failed)
+
+    async def _from_responses(
+        self, listing: RefListing, asked: Asked, body: bytes, sink: NotedSink, make: Make
+    ) -> str | None:
+        """Answer from what is kept. Returns why not, or None when the answer was given."""
+        if _needs_refs(asked) or not listing.tips.issuperset(asked.wants):
+            return "it depends on more than the request"
+        tags = await self._threads.run(packed_refs.digest_of, listing, "tags")
+        key = key_of(listing.repository.uid.encode(), tags, body)
+        if not self._responses.is_repeated(key):
+            return "it is asked for the first time"
+        return await self._responses.serve(key, make, sink.write)
+
+    async def _round(
+        self, listing: RefListing, asked: Asked, body: bytes, protocol: str | None, write: Write
+    ) -> str | None:
+        """One round with native upload-pack. Returns why it failed, or None."""
+        async with (
+            self._turns.turn(),
+            self._threads.holding(self._copies.pinned(listing.repository.id)) as copy,
+        ):
+            await self._threads.run(self._prepare, copy, listing, asked)
+            failed = await self._upload_pack_once(copy, body, write, protocol)
+        if failed:
+            log.warning("fetch.failed", repository=listing.repository.uid, reason=failed)
+        return failed
 
     def _prepare(self, copy: Copy, listing: RefListing, asked: Asked) -> None:
         """Check the wants, and give native git the refs it needs for this request. Blocks."""
         self._reachable.check(asked.wants, listing, copy.place)
-        from_refs = asked.depth.relative or bool(asked.depth.deepen_not)
-        packed_refs.write(copy.place.git_dir, listing, every_ref=from_refs)
+        packed_refs.write(copy.place.git_dir, listing, every_ref=_needs_refs(asked))
 
     async def _serve_v0_session(self, repository_id: int, wants: WantsV0, sink: NotedSink) -> None:
         """Protocol v0 over SSH: we advertise and check the wants, native git negotiates and packs."""
@@ -186,7 +220,7 @@ class Fetcher:
         )
 
     async def _upload_pack_once(
-        self, copy: Copy, request: bytes, sink: NotedSink, protocol: str | None
+        self, copy: Copy, request: bytes, write: Write, protocol: str | None
     ) -> str | None:
         """Run one stateless round; return why it failed, or None."""
         environment = {"GIT_PROTOCOL": protocol} if protocol else {}
@@ -198,13 +232,18 @@ class Fetcher:
                 feeding = asyncio.create_task(_feed(process, request))
                 stderr = asyncio.create_task(_tail(process.stderr))
                 while chunk := await pipe.read():
-                    await sink.write(chunk)
+                    await write(chunk)
                 await feeding
                 code = await process.wait()
                 said = await stderr
             finally:
                 await stop(process)
         return f"upload-pack ended with {code}: {said}" if code != 0 else None
+
+
+def _needs_refs(asked: Asked) -> bool:
+    """Whether git works the depth out from the refs as they are now."""
+    return asked.depth.relative or bool(asked.depth.deepen_not)
 
 
 async def _all_of(wants: WantsV0) -> bytes:

@@ -9,6 +9,7 @@ that is starting reads either the old refs or the new ones; what clients may ask
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from mainstay.cache.refs import RefListing
 from mainstay.foundation.ids import new_ulid
@@ -19,17 +20,23 @@ _HEADER = b"# pack-refs with: peeled fully-peeled sorted \n"
 
 def write(git_dir: Path, listing: RefListing, *, every_ref: bool = False) -> None:
     """Make `packed-refs` hold the tags of `listing`, or all its refs. Blocks; does nothing when it does."""
-    kind = "refs" if every_ref else "tags"
-    content = listing.encoded.get(f"packed:{kind}")
-    if content is None:
-        content = packed(listing.refs if every_ref else listing.under(b"refs/tags/"))
-        listing.encoded[f"packed:{kind}"] = content
-    digest = listing.encoded.setdefault(f"digest:{kind}", sha256(content).digest())
+    kind: Literal["tags", "refs"] = "refs" if every_ref else "tags"
+    digest = digest_of(listing, kind)
     marker = git_dir / "packed-refs.digest"
     enough = {digest, listing.encoded.get("digest:refs", digest)}
     if _held(marker) not in enough:
-        _replace(git_dir / "packed-refs", content)
+        _replace(git_dir / "packed-refs", listing.encoded[f"packed:{kind}"])
         _replace(marker, digest)
+
+
+def digest_of(listing: RefListing, kind: Literal["tags", "refs"]) -> bytes:
+    """Equal for equal tags (or refs), whatever else moved. Worked out once per listing."""
+    digest = listing.encoded.get(f"digest:{kind}")
+    if digest is None:
+        content = packed(listing.refs if kind == "refs" else listing.under(b"refs/tags/"))
+        listing.encoded[f"packed:{kind}"] = content
+        digest = listing.encoded[f"digest:{kind}"] = sha256(content).digest()
+    return digest
 
 
 def packed(refs: Sequence[Ref]) -> bytes:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from mainstay.access.policy import PushRules
 from mainstay.cache.copies import Copies
 from mainstay.cache.refs import RefListing, RefListings
+from mainstay.cache.responses import Responses
 from mainstay.cache.settings import CacheSettings
 from mainstay.foundation.clock import Clock
 from mainstay.git.protocol.services import Service
@@ -44,8 +45,15 @@ class GitService:
         self.copies = Copies(cache, ledger=ledger, objects=objects, clock=clock)
         uploads = Uploads(ledger=ledger, objects=objects, clock=clock, threads=self._pool)
         store = PushStore(ledger=ledger, objects=objects, clock=clock, uploads=uploads)
+        self._responses = Responses(
+            cache.directory / "responses", size_bytes_max=cache.responses_gib_max << 30, clock=clock
+        )
         self._fetcher = Fetcher(
-            listings=self._listings, copies=self.copies, threads=self._threads, settings=settings
+            listings=self._listings,
+            copies=self.copies,
+            responses=self._responses,
+            threads=self._threads,
+            settings=settings,
         )
         self._receiver = Receiver(
             listings=self._listings,
@@ -116,5 +124,6 @@ class GitService:
         )
 
     def close(self) -> None:
+        self._responses.close()
         self._threads.close()
         self._pool.shutdown(wait=True)
