@@ -148,11 +148,12 @@ class Fetcher:
         Made again if the copy vanished before the first byte.
         """
         make = partial(self._round, listing, asked, body, protocol)
+        before = sink.bytes_written  # over SSH, earlier rounds went the same way
         failed = await self._from_responses(listing, asked, body, sink, make)
         for _ in range(_ATTEMPTS_MAX):
-            if failed and not sink.bytes_written:
+            if failed and sink.bytes_written == before:
                 failed = await make(sink.write)
-        if failed and not sink.bytes_written:
+        if failed and sink.bytes_written == before:
             raise Unavailable("the pack could not be made: try again")
         if failed:
             log.warning("fetch.cut_short", repository=listing.repository.uid, reason=failed)
