@@ -21,7 +21,7 @@ from mainstay.boot.entrance import Door, Entrance, Scope
 from mainstay.boot.git import git_service
 from mainstay.boot.http_protocol import server_options
 from mainstay.boot.layout import Layout
-from mainstay.boot.state import PROCESSES, read_state
+from mainstay.boot.state import process_names, read_state
 from mainstay.boot.stores import Stores
 from mainstay.boot.watching import dependencies_of
 from mainstay.doors.githttp.app import GitHttp
@@ -36,8 +36,10 @@ from mainstay.foundation.metrics import gauge
 
 log = get_logger()
 
-PROCESS_UP = gauge("process_up", "Whether a process of the node does its work.", ["name"], across="livemax")
-RESTARTS = gauge("process_restarts", "How often it was started again.", ["name"], across="livemax")
+PROCESS_UP = gauge(
+    "process_up", "Whether a process of the node does its work.", ["name"], across="livemostrecent"
+)
+RESTARTS = gauge("process_restarts", "How often it was started again.", ["name"], across="livemostrecent")
 BUILD = gauge("build_info", "Which program this is; always 1.", ["version"], across="max")
 
 
@@ -113,7 +115,7 @@ class DataPlane:
         """What the supervisor knows, put among the numbers of the process that is asked for them."""
         state = read_state(self._layout.state)
         running = state.processes if state else {}
-        for name in PROCESSES:
+        for name in process_names(self._stores.settings.data_processes):
             PROCESS_UP.labels(name).set(name in running and running[name].ready)
             RESTARTS.labels(name).set(running[name].restarts if name in running else 0)
 

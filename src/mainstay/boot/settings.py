@@ -64,6 +64,8 @@ class NodeSettings:
     """Longest silence of a client in the middle of a request of Git over HTTP."""
     ssh_idle_seconds: int
     """The same over SSH, where a client that packs a large push says nothing for minutes."""
+    data_processes: int
+    """Processes that serve Git over HTTP; by default one per core, at most 4."""
     web_threads: int
     """Pages and API requests answered at the same time."""
     log_format: LogFormat
@@ -93,6 +95,7 @@ _OPTIONS: Mapping[str, _Option] = {
     "drain_notice_seconds": _Option(parsing.whole_number(0, 600), "0"),
     "http_idle_seconds": _Option(parsing.whole_number(1, 3600), "60"),
     "ssh_idle_seconds": _Option(parsing.whole_number(1, 3600), "600"),
+    "data_processes": _Option(parsing.whole_number(1, 64), lambda _: str(min(4, os.cpu_count() or 1))),
     "web_threads": _Option(parsing.whole_number(1, 64), "4"),
     "log_format": _Option(parsing.one_of("auto", "json", "text"), "auto"),
     "log_level": _Option(parsing.one_of("debug", "info", "warning", "error"), "info"),

@@ -9,7 +9,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-PROCESSES = ("serve", "web", "data", "ssh", "worker")
+
+def data_names(count: int) -> list[str]:
+    """What the data processes are called: `data`, `data-2`, `data-3`, …"""
+    return ["data", *(f"data-{number}" for number in range(2, count + 1))]
+
+
+def process_names(data_processes: int) -> list[str]:
+    """Every process of a node."""
+    return ["serve", "web", *data_names(data_processes), "ssh", "worker"]
+
+
 """`serve` is the supervisor; the others are its children."""
 
 Phase = Literal["starting", "ready", "draining"]

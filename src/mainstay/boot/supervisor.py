@@ -26,7 +26,7 @@ from mainstay.boot.locks import pid_lock
 from mainstay.boot.numbers import forget_dead
 from mainstay.boot.process import Program, Running
 from mainstay.boot.settings import NodeSettings, as_text, remember
-from mainstay.boot.state import NodeState, Phase, ProcessState, write_state
+from mainstay.boot.state import NodeState, Phase, ProcessState, data_names, write_state
 from mainstay.foundation import failpoints
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.errors import Unavailable
@@ -85,7 +85,9 @@ class Supervisor:
             {"DATA": str(settings.data), **{name.upper(): text for name, text in as_text(settings).items()}},
             metrics_in=layout.metrics,
         )
-        self._programs = programs(http_fd=http.fileno(), ssh_fd=ssh.fileno())
+        self._programs = programs(
+            http_fd=http.fileno(), ssh_fd=ssh.fileno(), data_processes=settings.data_processes
+        )
         self._running: dict[str, Running] = {}
         self._failures: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
@@ -198,11 +200,12 @@ class Supervisor:
         self._phase = "draining"
         self._write_state()
         log.info("boot.drain_started", drain_seconds=self._settings.drain_seconds)
-        self._ask_to_end(["data", "ssh"])
+        git_doors = [*data_names(self._settings.data_processes), "ssh"]
+        self._ask_to_end(git_doors)
         self._ssh.close()
-        self._wait_for_end(["data", "ssh"], within_s=self._settings.drain_notice_seconds)
+        self._wait_for_end(git_doors, within_s=self._settings.drain_notice_seconds)
         self._http.close()
-        self._wait_for_end(["data", "ssh"], within_s=self._settings.drain_seconds + _SLACK_S)
+        self._wait_for_end(git_doors, within_s=self._settings.drain_seconds + _SLACK_S)
         self._ask_to_end(["web", "worker"])
         self._wait_for_end(["web", "worker"], within_s=_WEB_STOP_S)
         log.info("boot.node_stopped", left=sorted(self._running))
@@ -248,11 +251,17 @@ class Supervisor:
         write_state(self._layout.state, state)
 
 
-def programs(*, http_fd: int, ssh_fd: int) -> Sequence[Program]:
-    """The processes of a node, in start order: what needs longest to start goes first."""
+def programs(*, http_fd: int, ssh_fd: int, data_processes: int) -> Sequence[Program]:
+    """The processes of a node, in start order: what needs longest to start goes first.
+
+    The data processes share one socket; whichever is free takes the next connection.
+    """
     return [
         _program("web"),
-        _program("data", module="data_plane", inherits={"HTTP_FD": http_fd}),
+        *[
+            _program(name, module="data_plane", inherits={"HTTP_FD": http_fd})
+            for name in data_names(data_processes)
+        ],
         _program("ssh", inherits={"SSH_FD": ssh_fd}),
         _program("worker"),
     ]

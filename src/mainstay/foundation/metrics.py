@@ -31,7 +31,7 @@ SECONDS = (0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0)
 BYTES = tuple(float(4**power) for power in range(5, 18, 2))
 """Buckets for sizes: 1 KiB, 16 KiB, … 16 GiB."""
 
-GaugeMode = Literal["livesum", "livemax", "max", "sum"]
+GaugeMode = Literal["livesum", "livemax", "livemostrecent", "max", "sum"]
 
 
 def counter(name: str, meaning: str, labels: Sequence[str] = ()) -> Counter:
