@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mainstay.access.actors import Actor, Kind
-from mainstay.access.policy import Deny, ProtectedRef, PushRules
+from mainstay.access.policy import HIDDEN_PREFIXES, Deny, ProtectedRef, PushRules
 from mainstay.access.roles import Role
 from mainstay.cache.copies import Copies
 from mainstay.cache.settings import CacheSettings
@@ -217,6 +217,56 @@ def commit_on(bench: Bench, parent: Oid) -> Oid:
     change = RefChange(branch_ref("side"), ZERO_OID, commit.oid)
     bench.writer._commit_objects(bench.id, [commit], change, rules=RULES)
     return commit.oid
+
+
+def test_a_commit_that_a_force_push_removed_is_shown_no_more(bench: Bench) -> None:
+    secret = commit_on(bench, bench.first)
+    assert bench.browser.resolve(bench.id, secret) == secret
+    move(bench, RefChange(branch_ref("side"), secret, bench.first))
+    assert bench.browser.resolve(bench.id, secret) is None
+    assert bench.browser.resolve(bench.id, secret[:10]) is None
+    assert bench.browser.resolve(bench.id, bench.first) == bench.first
+    with bench.copies.pinned(bench.id) as copy:
+        run(copy.place, ["cat-file", "-e", secret])
+
+
+@pytest.mark.parametrize("hidden", HIDDEN_PREFIXES)
+def test_a_commit_that_only_a_hidden_ref_reaches_is_unknown(bench: Bench, hidden: bytes) -> None:
+    secret = commit_on(bench, bench.first)
+    name = RefName(hidden + b"1/head")
+    move(bench, RefChange(branch_ref("side"), secret, bench.first), RefChange(name, ZERO_OID, secret))
+    assert bench.browser.resolve(bench.id, secret) is None
+    assert bench.browser.resolve(bench.id, name.decode()) is None
+
+
+def test_a_commit_below_a_tag_or_under_no_branch_is_found(bench: Bench) -> None:
+    second = commit_on(bench, bench.first)
+    made = bench.writer.create_tag(bench.id, tag_ref("v1"), second, rules=RULES, message="m", tagger=ADA)
+    tree = bench.browser.read_commits(bench.id, [second])[second].tree
+    bench.writer.create_tag(bench.id, tag_ref("tree"), tree, rules=RULES)
+    move(bench, RefChange(branch_ref("side"), second, ZERO_OID), RefChange(MAIN, bench.first, ZERO_OID))
+    assert bench.browser.resolve(bench.id, second) == second
+    assert bench.browser.resolve(bench.id, made) == second
+    assert bench.browser.resolve(bench.id, bench.first) == bench.first
+
+
+def test_a_fork_does_not_show_what_its_source_hides(bench: Bench) -> None:
+    secret = commit_on(bench, bench.first)
+    move(bench, RefChange(branch_ref("side"), secret, bench.first))
+    fork = bench.ledger.fork(bench.id, uid=new_ulid(), identity={}, actor="user:8", hide=HIDDEN_PREFIXES)
+    assert bench.browser.resolve(fork.id, secret) is None
+    assert bench.browser.resolve(fork.id, bench.first) == bench.first
+
+
+def test_a_repository_without_refs_shows_no_object(bench: Bench) -> None:
+    move(bench, RefChange(MAIN, bench.first, ZERO_OID))
+    assert bench.browser.resolve(bench.id, bench.first) is None
+
+
+def move(bench: Bench, *changes: RefChange) -> None:
+    """Refs moved by somebody else, as a forced push does."""
+    outcome = bench.ledger.push(Push(new_ulid(), bench.id, "user:8", list(changes), prune_epoch=0))
+    assert outcome.refused == {}
 
 
 def test_a_deleted_branch_can_be_found_in_the_log(bench: Bench) -> None:

@@ -2,7 +2,8 @@
 
 Refs come from the ledger and are as fresh as the call. Objects come from a pinned local copy, read by one
 short `git cat-file` per call, whatever the number of objects. What a user typed reaches git only as
-hexadecimal digits.
+hexadecimal digits, and an object that was named by them is told of only if a visible ref leads to it: the
+copy also holds what a force push took away, what only hidden refs reach, and what a fork's source keeps.
 
 Not here: may the actor look (`product`), files and diffs.
 """
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from mainstay.cache.copies import Copies
+from mainstay.cache.refs import visible
 from mainstay.foundation.errors import Invalid
+from mainstay.git.native.place import GitPlace
 from mainstay.git.native.run import GitWroteTooMuch, run
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName, oid, ref_name
 from mainstay.storage.ledger import Ledger, Ref
@@ -109,6 +112,8 @@ class Browser:
     def resolve(self, repository_id: int, revision: str) -> Oid | None:
         """The commit that a branch, a tag, a full ref name, `HEAD` or (part of) an object name means.
 
+        None, too, for a commit that no visible ref leads to.
+
         Branches come before tags, so that nobody can hide a branch behind a tag of its name.
         """
         for name in self._candidates(repository_id, revision):
@@ -116,7 +121,7 @@ class Browser:
             if ref is not None:
                 return self._commit_of(repository_id, ref)
         if _HEXADECIMAL.match(revision):
-            return self._commit_starting(repository_id, revision.lower())
+            return self._visible_commit(repository_id, revision.lower())
         return None
 
     def history(self, repository_id: int, start: Oid, *, skip: int, limit: int) -> list[Commit]:
@@ -156,14 +161,16 @@ class Browser:
         """A branch is always a commit; a tag may also name a blob or a tree, which no revision means."""
         if ref.name.startswith(BRANCHES):
             return ref.oid
-        return self._commit_starting(repository_id, ref.peeled or ref.oid)
-
-    def _commit_starting(self, repository_id: int, digits: str) -> Oid | None:
         with self._copies.pinned(repository_id) as copy:
-            asked = f"{digits}^{{commit}}\n".encode()
-            found = run(copy.place, ["cat-file", "--batch-check"], stdin=asked, check=False)
-        words = found.stdout.decode("utf-8", "replace").split()
-        return oid(words[0]) if len(words) == 3 and words[1] == "commit" else None  # noqa: PLR2004 - name, type, size
+            return _commit_named(copy.place, ref.peeled or ref.oid)
+
+    def _visible_commit(self, repository_id: int, digits: str) -> Oid | None:
+        """The commit whose name starts with `digits`, if a visible ref leads to it."""
+        # Refs first, then the copy: what the refs lead to is in it.
+        refs = list(visible(self._ledger.refs(repository_id)[1]))
+        with self._copies.pinned(repository_id) as copy:
+            found = _commit_named(copy.place, digits)
+            return found if found is not None and _leads_to(refs, found, copy.place) else None
 
     def _refs_under(self, repository_id: int, prefix: bytes) -> list[Ref]:
         return [ref for ref in self._ledger.refs(repository_id)[1] if ref.name.startswith(prefix)]
@@ -185,6 +192,25 @@ class Browser:
         except GitWroteTooMuch as error:
             raise TooLargeToShow("these objects are too large to be shown together") from error
         return list(_batch(output))
+
+
+def _commit_named(place: GitPlace, digits: str) -> Oid | None:
+    """The commit that an object name, or the beginning of one, means. Anything that is no commit is None."""
+    asked = f"{digits}^{{commit}}\n".encode()
+    found = run(place, ["cat-file", "--batch-check"], stdin=asked, check=False)
+    words = found.stdout.decode("utf-8", "replace").split()
+    return oid(words[0]) if len(words) == 3 and words[1] == "commit" else None  # noqa: PLR2004 - name, type, size
+
+
+def _leads_to(refs: Sequence[Ref], commit: Oid, place: GitPlace) -> bool:
+    """Whether one of `refs` is this commit or has it in its history."""
+    tips = {ref.peeled or ref.oid for ref in refs}
+    if commit in tips:
+        return True
+    lines = f"{commit}\n" + "".join(f"^{tip}\n" for tip in tips)
+    left = run(place, ["rev-list", "--max-count=1", "--stdin"], stdin=lines.encode(), check=False)
+    # Git that fails here has not said that it is reachable.
+    return bool(tips) and left.exit_code == 0 and not left.stdout.strip()
 
 
 def _batch(output: bytes) -> Iterator[tuple[Oid, str, bytes]]:
