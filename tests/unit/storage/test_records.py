@@ -176,7 +176,9 @@ def test_what_is_not_a_record_is_refused(record: bytes, reason: str) -> None:
         decode_change(record)
 
 
-@pytest.mark.parametrize("content", [b"", b"plain", gzip.compress(b"{}", mtime=0), gzip.compress(b"x" * 100)[:-9]])
+@pytest.mark.parametrize(
+    "content", [b"", b"plain", gzip.compress(b"{}", mtime=0), gzip.compress(b"x" * 100, mtime=0)[:-9]]
+)
 def test_what_is_not_a_checkpoint_is_refused(content: bytes) -> None:
     with pytest.raises(BrokenRecord):
         decode_snapshot(content)
