@@ -96,4 +96,6 @@ def inherited_socket(name: str) -> int:
     """The descriptor of a listening socket that the supervisor opened, such as `HTTP_FD`."""
     descriptor = from_environment(name)
     assert descriptor is not None, f"{name} is not set: start this process by `mainstay serve`"
+    # Ours alone from here on: a git process that kept it would keep the port open, and nobody would answer.
+    os.set_inheritable(int(descriptor), False)
     return int(descriptor)
