@@ -18,6 +18,7 @@ from mainstay.jobs.schedule import Periodic
 from mainstay.jobs.worker import Work
 from mainstay.product.accounts.limits import forget_old_failures
 from mainstay.repository.maintenance import Leave, MaintenanceSettings, decide
+from mainstay.repository.quarantine import remove_forgotten
 from mainstay.storage.journal import catch_up
 from mainstay.storage.sweep import sweep
 
@@ -73,6 +74,9 @@ class Chores:
         return {
             "evict": self._tools.copies.evict,
             "forget_password": self._forget_password,
+            "remove_quarantines": lambda: remove_forgotten(
+                Layout(self._stores.settings.data).quarantine, self._clock
+            ),
             "remove_scratch": lambda: remove_abandoned(Layout(self._stores.settings.data)),
         }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from mainstay.cache.copies import Copy
+from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.git.native.place import MIB, GitPlace, Limits
@@ -36,6 +37,7 @@ _PACKED_BYTES_MIN = 9
 _DRAIN_BYTES_MAX = 64 * MIB
 _SMALL_BYTES_MAX = 1 << 19
 _REVERSE_INDEX_FROM = 10_000
+_FORGOTTEN_AFTER_S = 24 * 3600
 _TOLERATED = "badTimezone=ignore,missingSpaceBeforeDate=ignore,zeroPaddedFilemode=ignore"
 """Old mistakes in the histories of public projects, which no one can mend any more and which harm nobody.
 Everything else that fsck calls an error refuses the push."""
@@ -175,10 +177,22 @@ class Quarantine:
         return PackFiles(described, files)
 
 
-def wipe(directory: Path) -> None:
-    """Remove what pushes of an earlier life left behind; called when the node starts."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True, exist_ok=True)
+def remove_forgotten(directory: Path, clock: Clock) -> int:
+    """Remove quarantines older than any push may take: their process died while the node lived on.
+
+    Returns how many. What a node that starts finds is removed at once, by whoever starts it.
+    """
+    oldest_s = clock.now_ms() / 1000 - _FORGOTTEN_AFTER_S
+    removed = 0
+    for entry in directory.glob("*"):
+        try:
+            is_forgotten = entry.stat().st_mtime < oldest_s
+        except FileNotFoundError:
+            continue
+        if is_forgotten:
+            shutil.rmtree(entry, ignore_errors=True)
+            removed += 1
+    return removed
 
 
 async def _first_bytes(source: ByteSource, enough: int) -> tuple[bytes, bool]:
