@@ -9,7 +9,7 @@ the primary would lose the transaction. Both raise `OutcomeUnknown`.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain, islice
@@ -132,7 +132,7 @@ class PostgresqlDatabase:
         self.url = url
         self._pool = ConnectionPool(
             url,
-            kwargs=_connection_arguments(url),
+            kwargs={**_missing_from(conninfo.conninfo_to_dict(url)), "autocommit": True},
             min_size=1,
             max_size=connections_max,
             max_waiting=1000,
@@ -197,13 +197,18 @@ class PostgresqlDatabase:
             raise Unavailable("the database is closed: this process is stopping") from error
 
 
-def _connection_arguments(url: str) -> dict[str, Any]:
-    """Defaults for what the URL does not say itself."""
+def connection_arguments(url: str) -> dict[str, Any]:
+    """All that libpq is told to reach `url`: what it says, several hosts included, and our defaults."""
     given = conninfo.conninfo_to_dict(url)
+    return {**_missing_from(given), **given}
+
+
+def _missing_from(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults for what a URL does not say itself."""
     arguments = {name: value for name, value in _CONNECTION_DEFAULTS.items() if name not in given}
     if "," in str(given.get("host", "")) and "target_session_attrs" not in given:
         arguments["target_session_attrs"] = "read-write"
-    return {**arguments, "autocommit": True}
+    return arguments
 
 
 def _configure(connection: Connection) -> None:
