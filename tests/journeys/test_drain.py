@@ -72,14 +72,19 @@ def refuses(port: int) -> bool:
 
 
 @contextmanager
-def running(node: Node, home: Path, failpoints: str, **environment: str) -> Iterator[Person]:
+def running(node: Node, home: Path, failpoints: str = "", **environment: str) -> Iterator[Person]:
     node.environment = {"MAINSTAY_FAILPOINTS": failpoints, **environment}
     with node:
         yield person(node, home, "ada")
 
 
+def restart_with(node: Node, failpoints: str) -> None:
+    node.environment["MAINSTAY_FAILPOINTS"] = failpoints
+    node.restart()
+
+
 def is_received(node: Node) -> bool:
-    """The second push has brought its pack, and waits at its failpoint."""
+    """A push is under way that will wait at its failpoint."""
     return any(entry.is_dir() for entry in (node.data / "quarantine").iterdir())
 
 
@@ -124,10 +129,10 @@ def large_repository(git: GitClient, directory: Path) -> Path:
 
 def test_what_was_begun_before_a_stop_ends_well(started: Started, tmp_path: Path) -> None:
     node = Node(tmp_path / "node")
-    slow = "push.pack_received=sleep:15@2"
-    with running(node, tmp_path / "ada", slow, MAINSTAY_DRAIN_NOTICE_SECONDS="2") as ada:
+    with running(node, tmp_path / "ada", MAINSTAY_DRAIN_NOTICE_SECONDS="2") as ada:
         work = large_repository(ada.git, tmp_path / "work")
         ada.git("push", ada.url("ada/engine"), "main", cwd=work)
+        restart_with(node, "push.objects_stored=sleep:12")
         waiting, gate = tmp_path / "waiting", tmp_path / "gate"
         script = tmp_path / "ssh.py"
         script.write_text(_GATED_SSH.format(ssh=ada.git.ssh, waiting=str(waiting), gate=str(gate)))
@@ -160,9 +165,10 @@ def test_a_push_that_takes_longer_than_the_drain_is_cut_without_a_promise(
     started: Started, tmp_path: Path
 ) -> None:
     node = Node(tmp_path / "node")
-    with running(node, tmp_path / "ada", "push.pack_received=sleep:120@2", MAINSTAY_DRAIN_SECONDS="2") as ada:
+    with running(node, tmp_path / "ada", MAINSTAY_DRAIN_SECONDS="2") as ada:
         work = ada.git.repository(tmp_path / "work")
         ada.git("push", ada.url("ada/engine"), "main", cwd=work)
+        restart_with(node, "push.objects_stored=sleep:120")
         before = ada.git("rev-parse", "HEAD", cwd=work)
         after = ada.git.commit(work, "last", "last\n")
         push = started(ada.git, "push", ada.url("ada/engine"), "main", cwd=work)
@@ -184,7 +190,7 @@ def test_a_push_that_takes_longer_than_the_drain_is_cut_without_a_promise(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(started: Started, tmp_path: Path, number: signal.Signals) -> None:
     node = Node(tmp_path / "node")
-    with running(node, tmp_path / "ada", "push.pack_received=sleep:120") as ada:
+    with running(node, tmp_path / "ada", "push.objects_stored=sleep:120") as ada:
         work = ada.git.repository(tmp_path / "work")
         push = started(ada.git, "push", ada.url("ada/engine"), "main", cwd=work)
         wait_until(lambda: is_received(node))
@@ -201,17 +207,17 @@ def test_a_second_signal_ends_it_at_once(started: Started, tmp_path: Path, numbe
 
 def test_the_worker_finishes_the_job_it_has(tmp_path: Path) -> None:
     node = Node(tmp_path / "node")
-    with running(node, tmp_path / "ada", "swap.stored=sleep:4") as ada:
+    with running(node, tmp_path / "ada", "swap.objects_stored=sleep:4") as ada:
         work = ada.git.repository(tmp_path / "work")
         for number in range(_FILES):
             (work / f"file-{number}").write_text(f"content of {number}\n")
         ada.git.commit(work, "last", "last\n")
         ada.git("push", ada.url("ada/engine"), "main", cwd=work)
+        in_manifest = "SELECT kind FROM ledger_pack p JOIN ledger_repository_pack m ON m.pack_id = p.id"
         packs = node.data / "objects" / "repositories"
         wait_until(lambda: len(list(packs.rglob("*.pack"))) == 2)
-        assert rows(node, "SELECT kind FROM ledger_pack") == [("receive",)]
+        assert rows(node, in_manifest) == [("receive",)], "the base pack is stored, and nobody was told"
         assert node.stop() == 0
-        in_manifest = "SELECT kind FROM ledger_pack p JOIN ledger_repository_pack m ON m.pack_id = p.id"
         assert rows(node, in_manifest) == [("base",)]
         assert rows(node, "SELECT id FROM ledger_upload_intent") == []
         assert rows(node, "SELECT version FROM ledger_change WHERE NOT journaled") == []
