@@ -1,18 +1,23 @@
 """Sites that keep OpenSSH in front: sshd checks the key, `mainstay ssh serve` holds the conversation."""
 
 import getpass
+import os
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from support.git_client import GitClient
 from support.node import Node
 from support.people import Person
-from support.servers import free_port, program
+from support.servers import free_port, program, skip_missing
 
 _numbers = count(1)
 
@@ -46,7 +51,34 @@ class Sshd:
 
 @pytest.fixture(scope="module")
 def sshd(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    server = Sshd(tmp_path_factory.mktemp("sshd"), node)
+    with _listening(Sshd(tmp_path_factory.mktemp("sshd"), node)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def asking_sshd(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """An sshd that asks `mainstay ssh authorized-keys` at every sign-in, as a site would set it up.
+
+    sshd runs no command that somebody but root could have changed, its directories included.
+    """
+    if os.geteuid() != 0:
+        skip_missing("sshd with AuthorizedKeysCommand", "run the tests as root")
+    server = Sshd(tmp_path_factory.mktemp("asking"), node)
+    with TemporaryDirectory(dir="/run", prefix="mainstay-test-") as safe:
+        ask = Path(safe) / "ask"
+        command = shlex.join([sys.executable, "-m", "mainstay", "ssh", "authorized-keys"])
+        serve = shlex.join([sys.executable, "-m", "mainstay", "ssh", "serve", "--data", str(node.data)])
+        options = f'--data {shlex.quote(str(node.data))} --serve-command {shlex.quote(serve)} "$@"'
+        ask.write_text(f"#!/bin/sh\nexec {command} {options}\n")
+        ask.chmod(0o755)
+        with server.config.open("a") as config:
+            config.write(f"AuthorizedKeysCommand {ask} %t %k\nAuthorizedKeysCommandUser root\n")
+        with _listening(server):
+            yield server
+
+
+@contextmanager
+def _listening(server: Sshd) -> Iterator[Sshd]:
     log = (server.directory / "log").open("wb")
     process = subprocess.Popen(
         [program("sshd"), "-D", "-e", "-f", str(server.config)], stderr=log, stdin=subprocess.DEVNULL
@@ -116,3 +148,24 @@ def test_a_key_that_was_taken_away_is_refused_here_too(ada: Person, sshd: Sshd, 
 def test_an_unknown_key_has_no_line(sshd: Sshd, tmp_path: Path) -> None:
     sshd.admit(GitClient(tmp_path).new_key())
     assert sshd.authorized_keys.read_text() == ""
+
+
+def test_sshd_asks_for_every_key(
+    ada: Person, eve: Person, asking_sshd: Sshd, work: Path, tmp_path: Path
+) -> None:
+    """Nobody keeps a file of keys: who has none, or is blocked, does not get in at all."""
+    url = asking_sshd.url(f"ada/asking-{next(_numbers)}")
+    ada.git("push", url, "main", cwd=work)
+    ada.git("clone", "-q", url, tmp_path / "clone")
+    assert ada.git("rev-parse", "HEAD", cwd=tmp_path / "clone") == ada.git("rev-parse", "HEAD", cwd=work)
+    unseen = eve.git.try_("clone", url, tmp_path / "unseen")
+    assert "ERROR: repository not found" in unseen.err
+    stranger = GitClient(tmp_path / "stranger", GitClient(tmp_path / "stranger").new_key())
+    who = getpass.getuser()
+    assert "Permission denied" in stranger.try_ssh(port=asking_sshd.port, user=who).err
+    asking_sshd.node.run("user", "block", "eve")
+    try:
+        assert "Permission denied" in eve.git.try_ssh(port=asking_sshd.port, user=who).err
+    finally:
+        asking_sshd.node.run("user", "unblock", "eve")
+    assert eve.git.try_ssh(port=asking_sshd.port, user=who).out == "Welcome to Mainstay, @eve!\n"
