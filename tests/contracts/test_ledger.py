@@ -111,6 +111,16 @@ def test_head_identity_and_state_change_by_one_version_each(ledger: Ledger) -> N
     assert [c.kind for c in ledger.changes(repository.id, after=1)] == ["head", "identity", "state"]
 
 
+def test_default_branches_are_told_together_and_only_those_that_exist(ledger: Ledger) -> None:
+    born, unborn, elsewhere = (a_repository(ledger).id for _ in range(3))
+    side = RefName(b"refs/heads/side")
+    ledger.push(a_push(born, create(MAIN, 1), create(side, 1)))
+    ledger.push(a_push(elsewhere, create(side, 2)))
+    ledger.set_head(elsewhere, side, actor=ADA)
+    assert ledger.default_branches([born, unborn, elsewhere, born, 10**9]) == {born: MAIN, elsewhere: side}
+    assert ledger.default_branches([]) == {}
+
+
 def test_setting_what_is_already_so_changes_nothing(ledger: Ledger) -> None:
     repository = a_repository(ledger)
     assert ledger.set_head(repository.id, MAIN, actor=ADA) == 1

@@ -93,6 +93,10 @@ class Browser:
         head = self._ledger.repository(repository_id).head
         return head if self._ref(repository_id, head) else None
 
+    def default_branches(self, repository_ids: Sequence[int]) -> dict[int, RefName]:
+        """`default_branch` of many repositories, in one look; without those that have none."""
+        return self._ledger.default_branches(repository_ids)
+
     def read_commits(self, repository_id: int, oids: Sequence[Oid]) -> dict[Oid, Commit]:
         """The commits among `oids`. What is missing, or is no commit, is left out."""
         return {

@@ -3,12 +3,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName
 from mainstay.storage.database import Transaction
 from mainstay.storage.ledger import Ref, RefChange
 from mainstay.storage.ledger.judge import directories_of
 from mainstay.storage.ledger.log import peeled_of, raw_oid
+
+_Each = TypeVar("_Each")
 
 _CHUNK = 500
 """Names per query: far below the parameter limits of both databases."""
@@ -42,7 +45,21 @@ def named(tx: Transaction, repository_id: int, names: Iterable[RefName]) -> list
     return found
 
 
-def _chunks(names: Sequence[RefName]) -> Iterator[list[RefName]]:
+def default_branches(tx: Transaction, repository_ids: Sequence[int]) -> dict[int, RefName]:
+    found: dict[int, RefName] = {}
+    for chunk in _chunks(sorted(set(repository_ids))):
+        marks = ", ".join("?" * len(chunk))
+        rows = tx.rows(
+            "SELECT r.id, r.head FROM ledger_repository r"
+            " JOIN ledger_ref f ON f.repository_id = r.id AND f.name = r.head"
+            f" WHERE r.id IN ({marks})",
+            chunk,
+        )
+        found |= {repository_id: RefName(head) for repository_id, head in rows}
+    return found
+
+
+def _chunks(names: Sequence[_Each]) -> Iterator[list[_Each]]:
     rest = iter(names)
     while chunk := list(islice(rest, _CHUNK)):
         yield chunk

@@ -65,6 +65,10 @@ class SqlLedger:
         with self.database.read() as tx:
             return repositories.live_after(tx, after_id, limit)
 
+    def default_branches(self, repository_ids: Sequence[int]) -> dict[int, RefName]:
+        with self.database.read() as tx:
+            return refs.default_branches(tx, repository_ids)
+
     def set_head(self, repository_id: int, head: RefName, *, actor: str) -> int:
         with self.database.write() as tx:
             return lifecycle.set_head(tx, repository_id, head, actor=actor, at_ms=self._clock.now_ms())

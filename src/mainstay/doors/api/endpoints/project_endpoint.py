@@ -12,6 +12,7 @@ from mainstay.doors.api.endpoint import Endpoint
 from mainstay.doors.api.paths import Reference
 from mainstay.doors.api.shapes.git import ref_text
 from mainstay.doors.api.shapes.projects import ProjectFacts, project_full, project_simple
+from mainstay.git.objectnames import RefName
 from mainstay.product.projects import locate
 from mainstay.product.projects.lookup import (
     Project,
@@ -52,9 +53,10 @@ class ProjectEndpoint(Endpoint):
             )
         )
         roles = roles_in(self.actor, projects, clock=self.kit.clock)
+        heads = self.kit.browser.default_branches([each.repository_id for each in projects])
         return {
             project.id: ProjectFacts(
-                default_branch=self._default_branch(project),
+                default_branch=_short(heads.get(project.repository_id)),
                 forks=forks[project.id],
                 project_role=self._role_here(project, roles[project.id][0]),
                 group_role=roles[project.id][1],
@@ -63,11 +65,11 @@ class ProjectEndpoint(Endpoint):
             for project in projects
         }
 
-    def _default_branch(self, project: Project) -> str | None:
-        name = self.kit.browser.default_branch(project.repository_id)
-        return None if name is None else ref_text(name, BRANCHES)
-
     def _role_here(self, project: Project, by_membership: Role) -> Role:
         """In one's own namespace one is the owner without being a member."""
         is_owner = self.actor.kind is Kind.USER and project.namespace.owner_id == self.actor.id
         return Role.OWNER if is_owner else by_membership
+
+
+def _short(branch: RefName | None) -> str | None:
+    return None if branch is None else ref_text(branch, BRANCHES)
