@@ -3,12 +3,15 @@
 Ada owns things, Eve is signed in and a stranger to them (and sometimes an attacker), nobody has no token.
 """
 
+import http.client
 import itertools
+import json
 import random
 import re
 import secrets
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -169,6 +172,22 @@ def test_an_oversized_body_is_refused_before_it_is_read(people: People) -> None:
         "POST", "/projects", raw=b" " * (21 << 20), headers={"Content-Type": "application/json"}
     )
     assert answer.status == 413
+
+
+def test_a_chunked_body_is_read_within_its_limit(people: People) -> None:
+    def chunked(*chunks: bytes) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", people.node.http_port, timeout=60)
+        with closing(connection):
+            headers = {"PRIVATE-TOKEN": people.ada.token, "Content-Type": "application/json"}
+            connection.request("POST", "/api/v4/projects", iter(chunks), headers, encode_chunked=True)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    name = f"c{secrets.token_hex(4)}"
+    status, body = chunked(b'{"name": ', f'"{name}"}}'.encode())
+    assert (status, body["name"]) == (201, name)
+    status, body = chunked(*[b" " * (1 << 20)] * 21)
+    assert (status, body["message"].startswith("413 ")) == (413, True)
 
 
 def test_unknown_routes_and_methods(people: People) -> None:
@@ -405,6 +424,39 @@ def test_keys_belong_to_one_person(people: People) -> None:
     assert people.ada.delete(f"/user/keys/{key['id']}").status == 204
     bad = people.ada.post("/user/keys", {"title": "x", "key": "-----BEGIN OPENSSH PRIVATE KEY-----"})
     assert (bad.status, list(bad["message"])) == (400, ["key"])
+
+
+def test_administrators_find_whose_a_key_is(people: People, project: dict[str, Any]) -> None:
+    key = people.ada.ok("POST", "/user/keys", {"title": "laptop", "key": ADA_KEY}).body
+    wanted = quote(key["fingerprint_sha256"], safe="")
+    found = people.admin.get(f"/keys?fingerprint={wanted}")
+    assert (found["id"], found["user"]["username"]) == (key["id"], "ada")
+    assert people.admin.get("/keys").status == 400
+    assert people.admin.get("/keys?fingerprint=SHA256:nobodys").status == 404
+    for other in (people.ada, people.eve):
+        assert other.get(f"/keys?fingerprint={wanted}").status == 403
+    assert people.nobody.get(f"/keys?fingerprint={wanted}").status == 401
+    people.ada.ok("DELETE", f"/user/keys/{key['id']}")
+
+    body = {"title": "deployer", "key": ADA_KEY, "can_push": True}
+    deploy = people.ada.ok("POST", f"/projects/{project['id']}/deploy_keys", body).body
+    found = people.admin.get(f"/keys?fingerprint={wanted}")
+    assert (found["id"], found["user"]) == (deploy["id"], None)
+    assert [each["project_id"] for each in found["deploy_keys_projects"]] == [project["id"]]
+    (listed,) = [each for each in people.admin.get("/deploy_keys").body if each["id"] == deploy["id"]]
+    assert [each["id"] for each in listed["projects_with_write_access"]] == [project["id"]]
+    assert listed["projects_with_readonly_access"] == []
+    people.ada.ok("DELETE", f"/projects/{project['id']}/deploy_keys/{deploy['id']}")
+
+
+def test_administrators_see_all_deploy_tokens(people: People, project: dict[str, Any]) -> None:
+    body = {"name": "reader", "scopes": ["read_repository"]}
+    made = people.ada.ok("POST", f"/projects/{project['id']}/deploy_tokens", body).body
+    listed = {each["id"]: each for each in people.admin.get("/deploy_tokens?per_page=100").body}
+    assert listed[made["id"]]["name"] == "reader"
+    assert "token" not in listed[made["id"]]
+    for path in ("/deploy_tokens", "/deploy_keys"):
+        assert [people.ada.get(path).status, people.nobody.get(path).status] == [403, 401]
 
 
 def test_tokens_narrow_what_one_may(people: People) -> None:

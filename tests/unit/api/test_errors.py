@@ -18,6 +18,7 @@ from mainstay.doors.api.errors import (
 from mainstay.doors.api.pagination import NoKeyset
 from mainstay.doors.api.parameters import WrongParameter
 from mainstay.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, OutcomeUnknown, Unavailable
+from mainstay.product.accounts.identify import TooManyAttempts
 
 
 class TakenPath(Invalid):
@@ -55,6 +56,11 @@ class TakenPath(Invalid):
         ),
         (TakenPath("taken"), 400, {"message": {"path": ["has already been taken"]}}),
         (Invalid("no such thing can be"), 400, {"message": "no such thing can be"}),
+        (
+            TooManyAttempts("too many failed sign-ins", retry_after_s=9),
+            429,
+            {"message": "429 Too Many Requests - too many failed sign-ins"},
+        ),
         (Conflict("moved"), 409, {"message": "moved"}),
         (NoKeyset("not here"), 405, {"error": "not here"}),
         (drf.MethodNotAllowed("PATCH"), 405, {"error": "405 Not Allowed"}),

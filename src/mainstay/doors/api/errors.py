@@ -25,6 +25,7 @@ from mainstay.foundation.errors import (
     Unavailable,
 )
 from mainstay.foundation.logs import get_logger
+from mainstay.product.accounts.identify import TooManyAttempts
 from mainstay.product.accounts.lookup import NoSuchKey, NoSuchToken, NoSuchUser
 from mainstay.product.accounts.writing import Taken
 from mainstay.product.projects.lookup import NoSuchGroup, NoSuchProject
@@ -160,6 +161,12 @@ def _unavailable(error: Any) -> Response:
     )
 
 
+def _too_many(error: Any) -> Response:
+    return answer(
+        429, {"message": f"429 Too Many Requests - {error}"}, {"Retry-After": str(error.retry_after_s)}
+    )
+
+
 def _database_away(_error: Any) -> Response:
     text = "503 Service Unavailable - the database is away"
     return answer(503, {"message": text}, {"Retry-After": "5"})
@@ -206,6 +213,7 @@ _TABLE: tuple[tuple[type[Exception], Any], ...] = (
     (NotAllowed, _not_allowed),
     (Conflict, _conflict),
     (Invalid, _invalid),
+    (TooManyAttempts, _too_many),
     (Unavailable, _unavailable),
     (OutcomeUnknown, _outcome_unknown),
     (drf.APIException, _from_framework),

@@ -22,6 +22,7 @@ __all__ = [
     "User",
     "actor_of",
     "current_token",
+    "key_by_fingerprint",
     "require",
     "ssh_key_for",
     "ssh_keys_for",
@@ -117,6 +118,16 @@ def ssh_key_for(actor: Actor, key_id: int, *, owner: User | None = None) -> SshK
         keys = keys.filter(user=owner)
     key = keys.first()
     if key is None or not (_sees_all(actor) or (actor.kind is Kind.USER and key.user_id == actor.id)):
+        raise NoSuchKey
+    return key
+
+
+def key_by_fingerprint(actor: Actor, fingerprint: str) -> SshKey:
+    """Whose key is this, for administrators: a user's or a deploy key, by `SHA256:…`. Raises `NoSuchKey`."""
+    require(Action.ADMIN, actor)
+    wanted = "SHA256:" + fingerprint.removeprefix("SHA256:").rstrip("=")
+    key = SshKey.objects.select_related("user").filter(fingerprint=wanted).first()
+    if key is None:
         raise NoSuchKey
     return key
 

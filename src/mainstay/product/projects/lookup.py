@@ -15,7 +15,8 @@ from mainstay.access.roles import Role, Visibility
 from mainstay.access.scopes import READ_API_SCOPES, holds
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.errors import NotFound
-from mainstay.product.accounts.models import DeployToken
+from mainstay.product.accounts.lookup import require
+from mainstay.product.accounts.models import DeployToken, SshKey
 from mainstay.product.projects import locate
 from mainstay.product.projects.identity import chain_of
 from mainstay.product.projects.locate import NoSuchProject, NotPermitted
@@ -39,9 +40,12 @@ __all__ = [
     "Project",
     "ProtectedBranch",
     "ProtectedTag",
+    "all_deploy_keys",
+    "all_deploy_tokens",
     "all_members_of",
     "deploy_keys_of",
     "deploy_tokens_of",
+    "grants_of",
     "group_for",
     "groups_visible_to",
     "groups_with_role",
@@ -241,6 +245,24 @@ def deploy_tokens_of(place: Namespace | Project) -> QuerySet[DeployToken]:
     if isinstance(place, Namespace):
         return tokens.filter(grant__namespace=place)
     return tokens.filter(grant__project=place)
+
+
+def all_deploy_keys(actor: Actor) -> QuerySet[SshKey]:
+    """The deploy keys of the whole instance, by id; for administrators."""
+    require(Action.ADMIN, actor)
+    return SshKey.objects.filter(kind=SshKey.Kind.DEPLOY).order_by("id")
+
+
+def all_deploy_tokens(actor: Actor) -> QuerySet[DeployToken]:
+    """The deploy tokens of the whole instance, by id; for administrators."""
+    require(Action.ADMIN, actor)
+    return DeployToken.objects.order_by("id")
+
+
+def grants_of(keys: Iterable[SshKey]) -> QuerySet[DeployKeyProject]:
+    """What these deploy keys open, with the projects."""
+    opened = DeployKeyProject.objects.filter(key__in=[key.id for key in keys])
+    return opened.select_related("project__namespace").order_by("id")
 
 
 def _projects() -> QuerySet[Project]:

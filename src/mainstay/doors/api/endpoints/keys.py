@@ -9,16 +9,19 @@ from mainstay.doors.api.endpoints.users import READ_USER
 from mainstay.doors.api.errors import about
 from mainstay.doors.api.paths import Reference
 from mainstay.doors.api.shapes import people
+from mainstay.doors.api.shapes.times import moment
 from mainstay.product.accounts import services
 from mainstay.product.accounts.lookup import (
     NoSuchKey,
     SshKey,
     User,
+    key_by_fingerprint,
     require,
     ssh_key_for,
     ssh_keys_for,
     user_of,
 )
+from mainstay.product.projects.lookup import grants_of
 
 
 class KeyEndpoint(Endpoint):
@@ -85,8 +88,27 @@ class AnyKey(Endpoint):
 
     def get(self, _request: Request, key: int) -> Response:
         require(Action.ADMIN, self.actor)
-        return Response(self._with_user(ssh_key_for(self.actor, key)))
+        return Response(self.with_owner(ssh_key_for(self.actor, key)))
 
-    def _with_user(self, key: SshKey) -> dict[str, object]:
-        assert key.user is not None
-        return {**people.ssh_key(key), "user": people.user_public(key.user, self.addresses)}
+    def with_owner(self, key: SshKey) -> dict[str, object]:
+        """A deploy key is nobody's: it opens projects instead."""
+        if key.user is not None:
+            return {**people.ssh_key(key), "user": people.user_public(key.user, self.addresses)}
+        opened = [
+            {
+                "id": grant.id,
+                "deploy_key_id": key.id,
+                "project_id": grant.project_id,
+                "can_push": grant.can_push,
+                "created_at": moment(grant.created_at_ms),
+            }
+            for grant in grants_of([key])
+        ]
+        return {**people.ssh_key(key), "user": None, "deploy_keys_projects": opened}
+
+
+class KeyByFingerprint(AnyKey):
+    def get(self, _request: Request) -> Response:  # type: ignore[override]  # another path
+        self.parameters.require("fingerprint")
+        found = key_by_fingerprint(self.actor, self.parameters.text("fingerprint"))
+        return Response(self.with_owner(found))

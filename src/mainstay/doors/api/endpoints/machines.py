@@ -1,7 +1,9 @@
-"""Deploy keys of projects, deploy tokens of projects and groups."""
+"""Deploy keys of projects, deploy tokens of projects and groups, and all of them for administrators."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -11,14 +13,18 @@ from mainstay.doors.api.endpoints.project_endpoint import ProjectEndpoint
 from mainstay.doors.api.errors import about
 from mainstay.doors.api.paths import Reference
 from mainstay.doors.api.shapes import people as shapes
-from mainstay.product.accounts.lookup import DeployToken, user_of
+from mainstay.doors.api.shapes.projects import project_identity
+from mainstay.product.accounts.lookup import DeployToken, SshKey, user_of
 from mainstay.product.projects import machines
 from mainstay.product.projects.lookup import (
     DeployKeyProject,
     Namespace,
     Project,
+    all_deploy_keys,
+    all_deploy_tokens,
     deploy_keys_of,
     deploy_tokens_of,
+    grants_of,
     group_for,
     project_for,
 )
@@ -71,6 +77,29 @@ class OneDeployKey(DeployKeyEndpoint):
         return self.no_content()
 
 
+class AllDeployKeys(Endpoint):
+    """For administrators: which machine keys there are, and where each of them may push."""
+
+    def get(self, _request: Request) -> Response:
+        return self.shaped_page(all_deploy_keys(self.actor), self._shapes)
+
+    def _shapes(self, keys: Sequence[SshKey]) -> list[dict[str, Any]]:
+        grants = list(grants_of(keys))
+        return [self._shape(key, [each for each in grants if each.key_id == key.id]) for key in keys]
+
+    def _shape(self, key: SshKey, grants: Sequence[DeployKeyProject]) -> dict[str, Any]:
+        shape = shapes.deploy_key(key, can_push=False)
+        del shape["can_push"]
+        return shape | {
+            "projects_with_write_access": [
+                project_identity(each.project) for each in grants if each.can_push
+            ],
+            "projects_with_readonly_access": [
+                project_identity(each.project) for each in grants if not each.can_push
+            ],
+        }
+
+
 class DeployTokenEndpoint(Endpoint):
     """Tokens of whatever the path names: `project` or `group`."""
 
@@ -83,13 +112,8 @@ class DeployTokenEndpoint(Endpoint):
             self.actor, where["group"].key, Action.MANAGE_GROUP_DEPLOY_TOKENS, clock=self.kit.clock
         )
 
-    def shape(self, token: DeployToken, secret: str | None = None) -> dict[str, Any]:
-        return shapes.deploy_token(token, now_ms=self.kit.clock.now_ms(), secret=secret)
-
-
-class DeployTokens(DeployTokenEndpoint):
-    def get(self, _request: Request, **where: Any) -> Response:
-        tokens = deploy_tokens_of(self.managed(where)).filter(revoked_at_ms__isnull=True)
+    def page_of_tokens(self, tokens: QuerySet[DeployToken]) -> Response:
+        tokens = tokens.filter(revoked_at_ms__isnull=True)
         active = self.parameters.maybe_boolean("active")
         now_ms = self.kit.clock.now_ms()
         if active is True:
@@ -97,6 +121,14 @@ class DeployTokens(DeployTokenEndpoint):
         if active is False:
             tokens = tokens.filter(expires_at_ms__lte=now_ms)
         return self.page(tokens, self.shape)
+
+    def shape(self, token: DeployToken, secret: str | None = None) -> dict[str, Any]:
+        return shapes.deploy_token(token, now_ms=self.kit.clock.now_ms(), secret=secret)
+
+
+class DeployTokens(DeployTokenEndpoint):
+    def get(self, _request: Request, **where: Any) -> Response:
+        return self.page_of_tokens(deploy_tokens_of(self.managed(where)))
 
     def post(self, _request: Request, **where: Any) -> Response:
         place = self.managed(where)
@@ -112,6 +144,13 @@ class DeployTokens(DeployTokenEndpoint):
                 clock=self.kit.clock,
             )
         return self.created(self.shape(made.token, made.plaintext))
+
+
+class AllDeployTokens(DeployTokenEndpoint):
+    """For administrators."""
+
+    def get(self, _request: Request) -> Response:
+        return self.page_of_tokens(all_deploy_tokens(self.actor))
 
 
 class OneDeployToken(DeployTokenEndpoint):

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from django.db import DatabaseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -21,7 +22,8 @@ from mainstay.doors.api.errors import WrongField, about
 from mainstay.doors.api.pagination import keyset_of
 from mainstay.doors.api.parameters import Parameters
 from mainstay.doors.api.paths import Reference, reference
-from mainstay.foundation.errors import MainstayError
+from mainstay.foundation.errors import MainstayError, OutcomeUnknown
+from mainstay.foundation.logs import get_logger
 from mainstay.git.objectnames import RefName, ref_name
 from mainstay.product.accounts.lookup import User, actor_of, require, user_of
 from mainstay.product.accounts.writing import writing
@@ -35,6 +37,8 @@ from mainstay.product.projects.lookup import (
 )
 from mainstay.repository.browse import BRANCHES, Signature
 from mainstay.repository.write import branch_ref
+
+log = get_logger()
 
 ACCEPTED = {"message": "202 Accepted"}
 
@@ -82,7 +86,7 @@ class Projects(ProjectList):
         return project
 
     def _add_readme(self, project: Project, user: User, actor: Actor) -> None:
-        """The first commit. A project that cannot have it is taken away again: all or nothing."""
+        """The first commit. A project that cannot have it, or may not, is taken away: all or nothing."""
         text = f"# {project.name}\n" + (f"\n{project.description}\n" if project.description else "")
         _, rules = self.project_and_rules(Reference(project.id, None), Action.READ_PROJECT)
         try:
@@ -94,9 +98,16 @@ class Projects(ProjectList):
                 message="Initial commit",
                 rules=rules,
             )
-        except MainstayError:
-            services.delete_project(project, by=actor)
+        except Exception:
+            self._take_away(project, actor)
             raise
+
+    def _take_away(self, project: Project, actor: Actor) -> None:
+        """What made the first commit fail is the answer, also when this fails for the same reason."""
+        try:
+            services.delete_project(project, by=actor)
+        except (MainstayError, OutcomeUnknown, DatabaseError) as error:
+            log.warning("api.half_made_project_stayed", project_id=project.id, reason=str(error))
 
 
 class ProjectsForUser(Projects):

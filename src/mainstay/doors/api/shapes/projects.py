@@ -50,21 +50,27 @@ class ProjectFacts:
     """What it was forked from, if who asks may know of that."""
 
 
-def project_simple(project: Project, facts: ProjectFacts, addresses: Addresses) -> dict[str, Any]:
-    """What `simple=true` gives, and what anonymous visitors get."""
-    path = project.full_path
-    namespace = project.namespace
-    topics = json.loads(project.topics)
-    web_url = addresses.web(path)
-    default_branch = facts.default_branch
+def project_identity(project: Project) -> dict[str, Any]:
+    """Which project it is, where another thing speaks of it."""
     return {
         "id": project.id,
         "description": project.description or None,
         "name": project.name,
-        "name_with_namespace": f"{namespace.full_path.replace('/', ' / ')} / {project.name}",
+        "name_with_namespace": f"{project.namespace.full_path.replace('/', ' / ')} / {project.name}",
         "path": project.path,
-        "path_with_namespace": path,
+        "path_with_namespace": project.full_path,
         "created_at": moment(project.created_at_ms),
+    }
+
+
+def project_simple(project: Project, facts: ProjectFacts, addresses: Addresses) -> dict[str, Any]:
+    """What `simple=true` gives, and what anonymous visitors get."""
+    path = project.full_path
+    topics = json.loads(project.topics)
+    web_url = addresses.web(path)
+    default_branch = facts.default_branch
+    return {
+        **project_identity(project),
         "default_branch": default_branch,
         "tag_list": topics,
         "topics": topics,
@@ -77,7 +83,7 @@ def project_simple(project: Project, facts: ProjectFacts, addresses: Addresses) 
         "star_count": 0,
         "last_activity_at": moment(project.last_activity_at_ms),
         "visibility": visibility(project.visibility),
-        "namespace": namespace_brief(namespace, addresses),
+        "namespace": namespace_brief(project.namespace, addresses),
     }
 
 
