@@ -42,15 +42,16 @@ class ProjectEndpoint(Endpoint):
         """Shape projects together. The anonymous see the simple form, as in GitLab."""
         facts = self._facts(projects)
         form = project_simple if simple or self.actor.kind is Kind.ANONYMOUS else project_full
-        return [form(project, facts[project.id], self.addresses) for project in projects]
+        addresses = self.addresses
+        return [form(project, facts[project.id], addresses) for project in projects]
 
     def _facts(self, projects: Sequence[Project]) -> dict[int, ProjectFacts]:
         visible = projects_visible_to(self.actor, clock=self.kit.clock)
         sources = visible.in_bulk({each.forked_from_id for each in projects if each.forked_from_id})
         forks = Counter(
-            visible.filter(forked_from_id__in=[each.id for each in projects]).values_list(
-                "forked_from_id", flat=True
-            )
+            visible.filter(forked_from_id__in=[each.id for each in projects])
+            .order_by()
+            .values_list("forked_from_id", flat=True)
         )
         roles = roles_in(self.actor, projects, clock=self.kit.clock)
         heads = self.kit.browser.default_branches([each.repository_id for each in projects])
