@@ -11,7 +11,7 @@ Not here: who may fetch (`doors`), transport (`doors`).
 import asyncio
 import contextlib
 from asyncio.subprocess import PIPE
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import structlog
@@ -164,7 +164,9 @@ class Fetcher:
         """Answer from what is kept. Returns why not, or None when the answer was given."""
         if _needs_refs(asked) or not listing.tips.issuperset(asked.wants):
             return "it depends on more than the request"
-        tags = await self._threads.run(packed_refs.digest_of, listing, "tags")
+        tags = packed_refs.known_digest(listing, "tags")
+        if tags is None:
+            tags = await self._threads.run(packed_refs.digest_of, listing, "tags")
         key = key_of(listing.repository.uid.encode(), tags, body)
         if not self._responses.is_repeated(key):
             return "it is asked for the first time"
@@ -176,18 +178,20 @@ class Fetcher:
         """One round with native upload-pack. Returns why it failed, or None."""
         async with (
             self._turns.turn(),
-            self._threads.holding(self._copies.pinned(listing.repository.id)) as copy,
+            self._threads.holding(self._ready(listing, asked)) as copy,
         ):
-            await self._threads.run(self._prepare, copy, listing, asked)
             failed = await self._upload_pack_once(copy, body, write, protocol)
         if failed:
             log.warning("fetch.failed", repository=listing.repository.uid, reason=failed)
         return failed
 
-    def _prepare(self, copy: Copy, listing: RefListing, asked: Asked) -> None:
-        """Check the wants, and give native git the refs it needs for this request. Blocks."""
-        self._reachable.check(asked.wants, listing, copy.place)
-        packed_refs.write(copy.place.git_dir, listing, every_ref=_needs_refs(asked))
+    @contextlib.contextmanager
+    def _ready(self, listing: RefListing, asked: Asked) -> Iterator[Copy]:
+        """A pinned copy that native git may answer from: wants checked, refs written. Blocks."""
+        with self._copies.pinned(listing.repository.id) as copy:
+            self._reachable.check(asked.wants, listing, copy.place)
+            packed_refs.write(copy.place.git_dir, listing, every_ref=_needs_refs(asked))
+            yield copy
 
     async def _serve_v0_session(self, repository_id: int, wants: WantsV0, sink: NotedSink) -> None:
         """Protocol v0 over SSH: we advertise and check the wants, native git negotiates and packs."""
@@ -198,9 +202,8 @@ class Fetcher:
             return
         async with (
             self._turns.turn(),
-            self._threads.holding(self._copies.pinned(repository_id)) as copy,
+            self._threads.holding(self._ready(listing, request)) as copy,
         ):
-            await self._threads.run(self._prepare, copy, listing, request)
             process = await self._start(copy, [], {})
             try:
                 await _converse(process, request.raw, wants, sink)

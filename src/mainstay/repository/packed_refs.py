@@ -29,9 +29,14 @@ def write(git_dir: Path, listing: RefListing, *, every_ref: bool = False) -> Non
         _replace(marker, digest)
 
 
+def known_digest(listing: RefListing, kind: Literal["tags", "refs"]) -> bytes | None:
+    """`digest_of` if it was worked out before; takes no time."""
+    return listing.encoded.get(f"digest:{kind}")
+
+
 def digest_of(listing: RefListing, kind: Literal["tags", "refs"]) -> bytes:
     """Equal for equal tags (or refs), whatever else moved. Worked out once per listing."""
-    digest = listing.encoded.get(f"digest:{kind}")
+    digest = known_digest(listing, kind)
     if digest is None:
         content = packed(listing.refs if kind == "refs" else listing.under(b"refs/tags/"))
         listing.encoded[f"packed:{kind}"] = content
