@@ -73,9 +73,9 @@ class GitClient:
         assert done, f"git {' '.join(map(str, arguments))}: {done.code}\n{done.out}{done.err}"
         return done.out.removesuffix("\n")
 
-    def try_ssh(self, *arguments: str, port: int, user: str = "git") -> Done:
+    def try_ssh(self, *arguments: str, port: int, user: str = "git", input_text: str = "") -> Done:
         """Run ssh itself, as `ssh -T git@host` would be typed."""
-        return self._run([*self.ssh, "-p", str(port), f"{user}@127.0.0.1", *arguments], None, "")
+        return self._run([*self.ssh, "-p", str(port), f"{user}@127.0.0.1", *arguments], None, input_text)
 
     def repository(self, directory: Path, *, files: int = 3) -> Path:
         """A working copy with `files` commits on main, each of one file."""

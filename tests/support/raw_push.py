@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 ZERO = "0" * 40
-_KINDS = {"commit": 1, "tree": 2, "blob": 3}
+_KINDS = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 
 
 @dataclass(frozen=True)
