@@ -4,7 +4,8 @@ Pure: what was seen in, reasons out.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from itertools import chain
 
 from mainstay.access.policy import Deny, PushRules, RefAction, decide_ref_update
 from mainstay.cache.refs import RefListing
@@ -24,7 +25,7 @@ def refusals(
     times = Counter(change.name for change in changes)
     refused: Refusals = {}
     for change in changes:
-        reason = _refusal(change, times[change.name], listing, rules)
+        reason = _refusal(change, times[change.name], listing, rules) or _obstacle(change, times, listing)
         if reason is not None:
             refused[change.name] = reason
     return all_refused(changes, refused) if atomic and refused else refused
@@ -45,6 +46,22 @@ def _refusal(change: RefChange, times: int, listing: RefListing, rules: PushRule
     if isinstance(decision, Deny):
         return decision.because
     return _refusal_by_state(change, listing)
+
+
+def _obstacle(change: RefChange, touched: Container[RefName], listing: RefListing) -> str | None:
+    """A new name that would be both a file and a directory, beside refs that this push leaves alone.
+
+    As all here an early look, so that such a push does not store a pack first.
+    """
+    if change.new == ZERO_OID or listing.find(change.name) is not None:
+        return None
+    parts = change.name.split(b"/")
+    above = (RefName(b"/".join(parts[:count])) for count in range(2, len(parts)))
+    inside = (ref.name for ref in listing.under(change.name + b"/", limit=1))
+    for name in chain(above, inside):
+        if name not in touched and listing.find(name) is not None:
+            return f"'{shown(name)}' exists"
+    return None
 
 
 def action_of(change: RefChange) -> RefAction:

@@ -1,9 +1,9 @@
 """The door: `GET PATH/info/refs?service=…`, `POST PATH/git-upload-pack`, `POST PATH/git-receive-pack`.
 
 A request is read (address, headers, the beginning of its body), passes the turnstile, is admitted (one hop
-to a thread: who, which project, may they), and streams. Errors before the first byte of the answer are a status and a sentence in
-text/plain, which git shows to its user; after it, the service speaks Git's own error packets, and what has
-no packet is a connection cut short, which no client takes for success.
+to a thread: who, which project, may they), and streams. Errors before the first byte of the answer are a
+status and a sentence in text/plain, which git shows to its user; after it, the service speaks Git's own
+error packets, and what has no packet is a connection cut short, which no client takes for success.
 
 A push to a path that does not exist yet is advertised as an empty repository; only its POST makes the
 project. The probe that git sends before a large push (four bytes, `0000`) makes nothing.

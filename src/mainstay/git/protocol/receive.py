@@ -13,8 +13,9 @@ from mainstay.git.objectnames import Oid, RefName, oid
 from mainstay.git.protocol.arguments import WrongRequest, object_in, shown
 from mainstay.git.protocol.pktline import Delim, Flush, PktReader, ResponseEnd, text_of
 
-COMMANDS_MAX = 1_000_000
-COMMAND_BYTES_MAX = 256 * 1024 * 1024
+COMMANDS_MAX = 250_000
+"""Enough for a mirror of the largest repositories; each costs some hundred bytes of memory."""
+COMMAND_BYTES_MAX = 64 * 1024 * 1024
 REF_NAME_BYTES_MAX = 4096
 SHALLOWS_MAX = 100_000
 OPTIONS_MAX = 100
