@@ -1,10 +1,14 @@
 """A secret that a forced push took away: who knows its name gets it nowhere, in no fork, by no detour."""
 
+import hashlib
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.people import Person, project_id
+from support.raw_push import ZERO, RawObject, RawPusher, blob, commit, pack_of, push_request, tree
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +48,73 @@ def test_a_fork_does_not_open_it(eve: Person, public: tuple[str, str], tmp_path:
     assert eve.api("POST", f"{repository}/branches", {"branch": "loot", "ref": secret}).status == 400
     eve.git("init", "--quiet", tmp_path / "loot")
     assert not eve.git.try_("fetch", eve.url("eve/loot"), secret, cwd=tmp_path / "loot")
+
+
+@pytest.fixture(scope="module")
+def fork(eve: Person, public: tuple[str, str]) -> Iterator[RawPusher]:
+    """Eve's fork of the project, which she may push to byte by byte."""
+    eve.must("POST", f"projects/{project_id(public[0])}/fork", {"path": "crowbar"})
+    pusher = RawPusher(eve.node.url + "/eve/crowbar.git", "eve", eve.token)
+    yield pusher
+    pusher.close()
+
+
+def missing(pusher: RawPusher, new: str, objects: list[RawObject]) -> bool:
+    """Whether a push of `new` is refused as if the secret were not there, and changes nothing."""
+    before = pusher.refs()
+    report = pusher.push([("refs/heads/loot", ZERO, new)], objects)
+    return report == {"refs/heads/loot": "missing necessary objects"} and pusher.refs() == before
+
+
+def test_no_ref_can_be_pushed_to_it(fork: RawPusher, public: tuple[str, str]) -> None:
+    assert missing(fork, public[1], [])
+
+
+def test_no_commit_can_be_put_on_top_of_it(fork: RawPusher, public: tuple[str, str]) -> None:
+    top = tree({"file": (file := blob(b"mine\n"))})
+    crowbar = commit(top, public[1], "On top")
+    assert missing(fork, crowbar.oid, [crowbar, top, file])
+
+
+def test_no_tree_can_take_it_in(fork: RawPusher) -> None:
+    secret = blob(b"hunter2\n")
+    top = tree({"password.txt": secret})
+    crowbar = commit(top, None, "Take in")
+    assert missing(fork, crowbar.oid, [crowbar, top])
+
+
+def test_no_delta_can_bring_it_along(fork: RawPusher) -> None:
+    """Git completes a thin pack with the bases of its deltas, and then the secret is in the pushed pack."""
+    secret = blob(b"hunter2\n")
+    top = tree({"password.txt": secret})
+    crowbar = commit(top, None, "Bring along")
+    insert_one = b"\x08\x01\x01x"  # 8 bytes become 1: an "x"
+    delta = b"\x74" + bytes.fromhex(secret.oid) + zlib.compress(insert_one)
+    whole = pack_of([crowbar, top])
+    thin = whole[:8] + (3).to_bytes(4) + whole[12:-20] + delta
+    request = push_request([("refs/heads/loot", ZERO, crowbar.oid)], [])
+    commands = request[: request.index(b"PACK")]
+    answer = fork.post("git-receive-pack", commands + thin + hashlib.sha1(thin).digest())
+    assert answer is not None
+    assert b"unpack ok" in answer
+    assert b"ng refs/heads/loot missing necessary objects" in answer
+    assert "refs/heads/loot" not in fork.refs()
+
+
+def test_what_is_visible_may_be_referred_to(fork: RawPusher, eve: Person) -> None:
+    """As clients do who know what the server has: a commit on top, with a file of an old commit."""
+    known = blob(b"content 0\n")
+    top = tree({"again": known})
+    main = fork.refs()["refs/heads/main"]
+    revert = commit(top, main, "Bring back")
+    assert fork.push([("refs/heads/revert", ZERO, revert.oid)], [revert, top]) == {"refs/heads/revert": "ok"}
+    assert fork.push([("refs/heads/same", ZERO, main)], []) == {"refs/heads/same": "ok"}
+
+
+def test_whoever_has_it_may_push_it_again(ada: Person, tmp_path: Path) -> None:
+    path = ada.project("regret-and-return")
+    work = ada.git.repository(tmp_path / "work")
+    ada.git("push", "--quiet", ada.url(path), "main", cwd=work)
+    ada.git("push", "--quiet", "--force", ada.url(path), "HEAD~2:main", cwd=work)
+    ada.git("push", "--quiet", ada.url(path), "main", cwd=work)
+    assert ada.git.refs(ada.url(path))["refs/heads/main"] == ada.git("rev-parse", "main", cwd=work)

@@ -7,6 +7,7 @@ Format: https://git-scm.com/docs/gitformat-pack
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from heapq import nlargest
 
 from mainstay.foundation.errors import Invalid
 from mainstay.git.objectnames import Oid
@@ -84,8 +85,15 @@ class PackIndex:
     def offset_of(self, oid: Oid) -> int | None:
         """Where the object begins in the pack, or None when it is not in it."""
         at = self._place_of(oid)
-        if at is None:
-            return None
+        return None if at is None else self._offset(at)
+
+    def start_of_last(self, count: int) -> int:
+        """Where the last `count` objects of the pack begin; far beyond its end when that is none."""
+        if count <= 0:
+            return 1 << 64
+        return nlargest(count, (self._offset(at) for at in range(self.count)))[-1]
+
+    def _offset(self, at: int) -> int:
         small = self._number(_OIDS_START + self.count * (_OID_BYTES + 4) + 4 * at)
         if not small & _IS_LARGE:
             return small

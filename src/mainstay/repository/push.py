@@ -2,7 +2,8 @@
 
 1. read the commands; refuse what can be refused at once (`judgement`);
 2. take the pack into quarantine, indexed and checked by git (`quarantine`);
-3. is everything there that the new values reach, and of the right kind (`inspection`);
+3. is everything there that the new values reach, brought or visible before (`borrowing`), and of the right
+   kind (`inspection`);
 4. may protected refs move this way (`access`, per ref);
 5. make it durable: objects, then one ledger transaction (`storage.push`);
 6. report: `ok` for what moved, `ng` for what did not (`reporting`).
@@ -30,11 +31,11 @@ from mainstay.git.protocol.receive import CommandReader, PushRequest
 from mainstay.git.protocol.report import error_packet
 from mainstay.git.protocol.services import Service
 from mainstay.repository import advertisement
+from mainstay.repository.borrowing import BorrowsTooMuch, Lender
 from mainstay.repository.inspection import (
     ObjectKind,
     TooDeep,
     is_ancestor,
-    is_connected,
     kinds_in_pack,
     kinds_of,
     known_tips,
@@ -47,6 +48,7 @@ from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSink, ByteSource
 from mainstay.repository.threads import Threads
 from mainstay.repository.turns import Turns
+from mainstay.repository.wants import TooLargeToSearch
 from mainstay.storage.ledger import Push, RefChange
 from mainstay.storage.push import PushStore
 from mainstay.storage.upload import PackFiles, new_pack_key
@@ -171,7 +173,7 @@ class Receiver:
             async with self._threads.holding(quarantine):
                 try:
                     packs = await self._take_pack(push, quarantine, source, reporter, ends=ends)
-                except (BadPack, TooDeep) as bad:
+                except (BadPack, TooDeep, BorrowsTooMuch, TooLargeToSearch) as bad:
                     push.refuse({change.name: "unpacker error" for change in push.changes})
                     return str(bad)
                 failpoint(CHECKED)
@@ -200,14 +202,22 @@ class Receiver:
         if not new:
             return
         known = known_tips(push.listing, push.changes)
+        lender = Lender(
+            place=quarantine.place,
+            pack=quarantine.pack(),
+            objects=objects,
+            listing=push.listing,
+            limits=limits,
+            reachable_objects_max=self._settings.reachable_objects_max,
+        )
         kinds, connected = await asyncio.gather(
             self._threads.run(_kinds, quarantine, new, limits=limits),
-            self._threads.run(is_connected, quarantine.place, new, known=known, limits=limits),
+            self._threads.run(lender.is_whole, new, known=known),
         )
         push.refuse(_refused_by_kind(push.brings, kinds))
         # A shallow client is welcome as long as what it lacks is here: so its shallow lines are not needed.
         if not connected:
-            push.refuse(await self._threads.run(_refused_as_broken, push.brings, quarantine, known, objects))
+            push.refuse(await self._threads.run(_refused_as_broken, push.brings, lender, known))
         if push.rules.branches or push.rules.tags:
             push.refuse(await self._threads.run(_refused_as_forced, push, quarantine, objects))
         push.changes = [_peeled(change, kinds) for change in push.changes]
@@ -284,17 +294,14 @@ def _refused_by_kind(changes: Sequence[RefChange], kinds: Mapping[Oid, ObjectKin
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def _refused_as_broken(
-    changes: Sequence[RefChange], quarantine: Quarantine, known: Sequence[Oid], objects: int
-) -> Refusals:
+def _refused_as_broken(changes: Sequence[RefChange], lender: Lender, known: Sequence[Oid]) -> Refusals:
     """Something is missing: find out for whom, unless there are too many to ask one by one."""
     if len(changes) > _ONE_BY_ONE_MAX:
         return {change.name: "missing necessary objects" for change in changes}
-    limits = quarantine.limits(objects)
     return {
         change.name: "missing necessary objects"
         for change in changes
-        if not is_connected(quarantine.place, [change.new], known=known, limits=limits)
+        if not lender.is_whole([change.new], known=known)
     }
 
 

@@ -64,6 +64,12 @@ def test_offsets_beyond_two_gigabytes_are_read() -> None:
     assert index.offset_of(Oid("3" * 40)) is None
 
 
+def test_the_last_objects_of_a_pack_are_found_by_their_offsets() -> None:
+    index = PackIndex(an_index([("1" * 40, 5 << 30), ("2" * 40, 12), ("3" * 40, 80)]))
+    assert [index.start_of_last(count) for count in (1, 2, 3)] == [5 << 30, 80, 12]
+    assert index.start_of_last(0) > 5 << 30
+
+
 @pytest.mark.parametrize(
     ("first", "kind"),
     [(0x95, "commit"), (0x25, "tree"), (0xB0, "blob"), (0x40, "tag"), (0x6F, None), (0x75, None)],

@@ -3,6 +3,7 @@
 import os
 import selectors
 import subprocess  # noqa: TID251 - this room starts git
+from collections.abc import Callable
 from typing import IO
 
 from mainstay.foundation.clock import SYSTEM
@@ -25,13 +26,16 @@ def pump(
     *,
     wall_s_max: float | None,
     output_bytes_max: int | None,
+    hear: Callable[[bytes], None] | None = None,
 ) -> tuple[bytes, bytes]:
     """Copy `source` to the child until it ends; return its standard output and the start of its errors.
+
+    Who gives `hear` gets the output chunk by chunk instead, without a limit.
 
     A child that closes its input early is no error: its exit code says what it thinks. Raises `TimeIsUp`
     and `OutputTooLong`, and then leaves the child to the caller.
     """
-    return _Pump(child, source, wall_s_max, output_bytes_max).until_ended()
+    return _Pump(child, source, wall_s_max, output_bytes_max, hear).until_ended()
 
 
 class _Pump:
@@ -41,6 +45,7 @@ class _Pump:
         source: IO[bytes],
         wall_s_max: float | None,
         output_bytes_max: int | None,
+        hear: Callable[[bytes], None] | None,
     ) -> None:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -54,6 +59,7 @@ class _Pump:
         self._output: list[bytes] = []
         self._output_bytes = 0
         self._output_bytes_max = output_bytes_max
+        self._hear = hear
         self._errors = bytearray()
         self._end_s = None if wall_s_max is None else SYSTEM.monotonic_s() + wall_s_max
         self._open = selectors.DefaultSelector()
@@ -103,6 +109,9 @@ class _Pump:
         chunk = os.read(self._stdout.fileno(), _CHUNK_BYTES)
         if not chunk:
             self._open.unregister(self._stdout)
+            return
+        if self._hear is not None:
+            self._hear(chunk)
             return
         self._output.append(chunk)
         self._output_bytes += len(chunk)

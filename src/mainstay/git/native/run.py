@@ -20,7 +20,7 @@ import resource
 import signal
 import subprocess  # noqa: TID251 - this is the room where git starts
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -104,8 +104,11 @@ def run(
     environment: Mapping[str, str] = _NOTHING,
     limits: Limits = DEFAULT_LIMITS,
     check: bool = True,
+    hear: Callable[[bytes], None] | None = None,
 ) -> Finished:
     """Run git to its end and return what it wrote; blocks the calling thread.
+
+    Who gives `hear` gets the output chunk by chunk, however much it is, and nothing returned.
 
     With `check`, an exit code other than 0 raises `GitFailed`. Of stderr only the first 64 KiB are kept.
     """
@@ -125,16 +128,26 @@ def run(
     with _always_ended(child):
         _apply(limits, child.pid)
         _limit_stack(limits, child.pid)
-        finished = _collect(child, source, limits, _summary(words))
+        finished = _collect(child, source, limits, _summary(words), hear)
     if check and finished.exit_code != 0:
         raise GitFailed(_summary(words), finished.exit_code, finished.stderr)
     return finished
 
 
-def _collect(child: subprocess.Popen[bytes], source: IO[bytes], limits: Limits, summary: str) -> Finished:
+def _collect(
+    child: subprocess.Popen[bytes],
+    source: IO[bytes],
+    limits: Limits,
+    summary: str,
+    hear: Callable[[bytes], None] | None,
+) -> Finished:
     try:
         stdout, stderr = pump(
-            child, source, wall_s_max=limits.wall_s_max, output_bytes_max=limits.output_bytes_max
+            child,
+            source,
+            wall_s_max=limits.wall_s_max,
+            output_bytes_max=limits.output_bytes_max,
+            hear=hear,
         )
     except TimeIsUp as error:
         raise GitTookTooLong(summary, -signal.SIGKILL, b"it took too long and was stopped") from error
