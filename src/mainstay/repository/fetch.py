@@ -30,7 +30,7 @@ from mainstay.repository.packets import CutOff, NotedSink, RequestsV2, WantsV0
 from mainstay.repository.pipes import WidePipe
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSink, ByteSource
-from mainstay.repository.threads import Threads
+from mainstay.repository.threads import Threads, ended
 from mainstay.repository.turns import Turns
 from mainstay.repository.wants import Reachable
 
@@ -232,16 +232,20 @@ class Fetcher:
             process = await self._start(copy, ["--stateless-rpc"], environment, pipe.write_end)
             pipe.close_write_end()
             assert process.stderr is not None
+            feeding = asyncio.create_task(_feed(process, request))
+            stderr = asyncio.create_task(_tail(process.stderr))
             try:
-                feeding = asyncio.create_task(_feed(process, request))
-                stderr = asyncio.create_task(_tail(process.stderr))
                 while chunk := await pipe.read():
                     await write(chunk)
                 await feeding
                 code = await process.wait()
                 said = await stderr
             finally:
-                await stop(process)
+                # Before `stop`, which reads what the pipes still hold: a stream takes one reader.
+                try:
+                    await ended(feeding, stderr)
+                finally:
+                    await stop(process)
         return f"upload-pack ended with {code}: {said}" if code != 0 else None
 
 
@@ -288,21 +292,24 @@ async def _converse(process: GitProcess, head: bytes, wants: WantsV0, sink: Note
     try:
         while chunk := await process.stdout.read(_CHUNK_BYTES):
             await sink.write(chunk)
+        if asking.done():
+            asking.result()
     finally:
-        asking.cancel()
-        complaints.cancel()
-        await asyncio.wait([asking, complaints])
+        await ended(asking, complaints)
 
 
 async def _pass_on(process: GitProcess, head: bytes, wants: WantsV0) -> None:
+    """However it ends, git's input is closed: a client that fell silent leaves no git that waits for it."""
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(head)
-        await process.stdin.drain()
-        while chunk := await wants.read():
-            process.stdin.write(chunk)
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            process.stdin.write(head)
             await process.stdin.drain()
-    process.stdin.close()
+            while chunk := await wants.read():
+                process.stdin.write(chunk)
+                await process.stdin.drain()
+    finally:
+        process.stdin.close()
 
 
 async def _skip_advertisement(stdout: asyncio.StreamReader) -> None:

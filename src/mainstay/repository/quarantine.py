@@ -24,7 +24,7 @@ from mainstay.git.packs import HEADER_BYTES, NotAPack, object_count
 from mainstay.repository.reporting import Complaints
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSource
-from mainstay.repository.threads import Threads
+from mainstay.repository.threads import Threads, ended
 from mainstay.storage.ledger import Pack
 from mainstay.storage.upload import PackFiles
 
@@ -145,13 +145,17 @@ class Quarantine:
         def fed(received_bytes: int) -> None:
             allow(process, self.indexing_limits(objects, received_bytes))
 
+        feeding = asyncio.create_task(_feed(process, first, source, fed, at_end))
         try:
-            feeding = asyncio.create_task(_feed(process, first, source, fed, at_end))
             await complaints.follow(process.stderr)
             code = await process.wait()
             await _settled(feeding)
         finally:
-            await stop(process)
+            # Whatever happened: from here on nobody else reads the source, and nobody feeds a dead process.
+            try:
+                await ended(feeding)
+            finally:
+                await stop(process)
         if code != 0:
             raise _refusal(code, complaints)
 

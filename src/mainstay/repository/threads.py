@@ -5,7 +5,7 @@ import contextvars
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,8 +38,16 @@ class Threads:
 
     @asynccontextmanager
     async def holding(self, manager: AbstractContextManager[Held]) -> AsyncIterator[Held]:
-        """Enter a blocking context manager in a thread; leaving it must be quick."""
-        held = await self.run(manager.__enter__)
+        """Enter a blocking context manager in a thread; leaving it must be quick.
+
+        A caller that is cancelled while it enters does not wait for that, and what was entered is left.
+        """
+        entering = asyncio.ensure_future(self.run(manager.__enter__))
+        try:
+            held = await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            entering.add_done_callback(lambda entered: _leave(manager, entered))
+            raise
         try:
             yield held
         finally:
@@ -47,3 +55,15 @@ class Threads:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)
+
+
+def _leave(manager: AbstractContextManager[Held], entered: asyncio.Future[Held]) -> None:
+    if not entered.cancelled() and entered.exception() is None:
+        manager.__exit__(None, None, None)
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel the tasks and wait until they are over, however they end; what they raised is theirs."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
