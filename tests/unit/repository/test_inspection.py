@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mainstay.git.objectnames import Oid, RefName
+from mainstay.cache.refs import RefListing
+from mainstay.git.objectnames import ZERO_OID, Oid, RefName
 from mainstay.git.packs import PackIndex, whole_kind
-from mainstay.repository.inspection import ObjectKind, kinds_in_pack, refusal_by_kind
+from mainstay.repository.inspection import ObjectKind, kinds_in_pack, known_tips, refusal_by_kind
+from mainstay.storage.ledger import Ref, RefChange, Repository
 from support.raw_push import blob, commit, pack_of, tree
 
 BRANCH, TAG = RefName(b"refs/heads/main"), RefName(b"refs/tags/v1")
@@ -29,6 +31,27 @@ BRANCH, TAG = RefName(b"refs/heads/main"), RefName(b"refs/tags/v1")
 )
 def test_branches_hold_commits(name: RefName, found: ObjectKind | None, reason: str | None) -> None:
     assert refusal_by_kind(name, found) == reason
+
+
+def a_listing(*names: bytes) -> RefListing:
+    repository = Repository(
+        id=1, uid="U", network_id=1, object_format="sha1", head=BRANCH, version=3, manifest_version=1,
+        prune_epoch=0, write_state="writable", identity={},
+    )  # fmt: skip
+    refs = [Ref(RefName(name), Oid(f"{number:040x}")) for number, name in enumerate(sorted(names), start=1)]
+    return RefListing(repository, tuple(refs))
+
+
+def test_a_ref_that_moves_on_stops_the_walk_at_its_old_value_and_head() -> None:
+    listing = a_listing(b"refs/heads/main", b"refs/heads/topic", b"refs/tags/v1")
+    moved = RefChange(RefName(b"refs/heads/topic"), Oid(f"{2:040x}"), Oid("f" * 40))
+    assert known_tips(listing, [moved]) == [f"{2:040x}", f"{1:040x}"]
+
+
+def test_a_new_ref_may_start_from_any_tip() -> None:
+    listing = a_listing(b"refs/heads/main", b"refs/heads/topic", b"refs/tags/v1")
+    made = RefChange(RefName(b"refs/heads/new"), ZERO_OID, Oid("f" * 40))
+    assert known_tips(listing, [made]) == [ref.oid for ref in listing.refs]
 
 
 def an_index(entries: list[tuple[str, int]]) -> bytes:
