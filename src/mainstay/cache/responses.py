@@ -27,6 +27,8 @@ Make = Callable[[Write], Awaitable[str | None]]
 _CHUNK_BYTES = 1 << 18
 _ASKED_KEPT = 10_000
 _REPEATED_WITHIN_S = 60.0
+_KEPT_MAX = 256
+"""Each answer that is kept is an open file."""
 
 
 class Responses:
@@ -56,13 +58,17 @@ class Responses:
         """
         growing = self._kept.get(key)
         if growing is None or not growing.is_readable():
-            growing = self._begin(key, make)
+            try:
+                growing = self._begin(key, make)
+            except OSError as error:
+                return f"no answer can be kept: {error}"
         self._kept.move_to_end(key)
-        failed = await growing.copy_to(write)
-        if failed is not None and self._kept.get(key) is growing:
-            del self._kept[key]
-        self._shrink()
-        return failed
+        try:
+            return await growing.copy_to(write)
+        finally:
+            if not growing.is_readable() and self._kept.get(key) is growing:
+                del self._kept[key]
+            self._shrink()
 
     def close(self) -> None:
         for growing in self._kept.values():
@@ -80,7 +86,7 @@ class Responses:
         """Forget what was asked for longest ago until the rest fits. Readers keep their open files."""
         total = sum(growing.size_bytes for growing in self._kept.values())
         for key in list(self._kept):
-            if total <= self._size_bytes_max:
+            if total <= self._size_bytes_max and len(self._kept) <= _KEPT_MAX:
                 return
             if not self._kept[key].readers:
                 gone = self._kept.pop(key)
@@ -122,7 +128,9 @@ class _Growing:
         return self._failed is None and self._descriptor >= 0
 
     async def copy_to(self, write: Write) -> str | None:
-        """Write everything there is and will be. The last reader to leave early ends the making."""
+        """Write everything there is and will be. The last reader to leave early ends the making, and the
+        last of a failed one closes the file.
+        """
         self.readers += 1
         try:
             at = 0
@@ -135,7 +143,8 @@ class _Growing:
             self.readers -= 1
             if not self.readers and self._making is not None:
                 self._failed = "its last reader left"
-                self._making.cancel()
+            if not self.readers and self._failed is not None:
+                self.drop()
 
     def drop(self) -> None:
         """Delete the file. Only when nobody reads it."""

@@ -1,6 +1,7 @@
 """Answers that a herd asks for are made once."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -173,6 +174,61 @@ def test_the_files_may_be_deleted_at_any_time(responses: Responses, tmp_path: Pa
         assert kept.read == fresh.read == b"answer"
 
     asyncio.run(lose())
+
+
+def open_files_below(directory: Path) -> int:
+    """How many files there this process has open, deleted ones included."""
+    links = [entry for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    return sum(str(link.readlink()).startswith(str(directory)) for link in links)
+
+
+@pytest.mark.parametrize("failed", ["git ended with 128", None])
+def test_an_answer_that_failed_leaves_no_open_file(
+    responses: Responses, tmp_path: Path, failed: str | None
+) -> None:
+    """Made in vain by git, or given up because its last reader left."""
+
+    async def fail_again_and_again() -> None:
+        for _ in range(5):
+            make, reader = Maker(b"some", failed=failed), Reader()
+            serving = asyncio.create_task(responses.serve("k", make, reader.write))
+            await reader.begun.wait()
+            if failed:
+                make.go.set()
+            else:
+                serving.cancel()
+            await asyncio.wait([serving])
+
+    asyncio.run(fail_again_and_again())
+    assert open_files_below(tmp_path) == 0
+
+
+def test_however_small_the_answers_are_only_so_many_are_kept(tmp_path: Path, clock: ManualClock) -> None:
+    responses = Responses(tmp_path / "responses", size_bytes_max=1 << 30, clock=clock)
+
+    async def many() -> None:
+        for number in range(300):
+            make = Maker(b"x")
+            make.go.set()
+            assert await responses.serve(f"k{number}", make, Reader().write) is None
+
+    asyncio.run(many())
+    assert open_files_below(tmp_path) == 256
+    responses.close()
+    assert open_files_below(tmp_path) == 0
+
+
+def test_a_disk_that_takes_no_answer_is_a_reason(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "responses").mkdir()
+    responses = Responses(tmp_path / "responses", size_bytes_max=1000, clock=clock)
+    (tmp_path / "responses" / str(os.getpid())).write_bytes(b"in the way")
+
+    async def ask() -> str | None:
+        return await responses.serve("k", Maker(b"answer"), Reader().write)
+
+    said = asyncio.run(ask())
+    assert said is not None
+    assert said.startswith("no answer can be kept")
 
 
 def test_no_part_of_a_key_runs_into_the_next() -> None:
