@@ -10,8 +10,9 @@ Layout: `copies/<uid>/<manifest version>/` with `pin` (the readers' lock), `HEAD
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,10 @@ _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
 
 class CopyVanished(Unavailable):
     """The copy was deleted again and again while it was being made."""
+
+
+class CacheUnusable(Unavailable):
+    """The disk of the cache refuses; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,10 @@ class Copies:
 
         Raises `NoSuchRepository`, and `Unavailable` when a pack is not here and cannot be fetched.
         """
-        copy, pin = self._bring_up(repository_id)
+        try:
+            copy, pin = self._bring_up(repository_id)
+        except OSError as refused:
+            raise CacheUnusable(f"cannot use the local cache: {refused.strerror}") from refused
         try:
             yield copy
         finally:
@@ -78,20 +86,25 @@ class Copies:
         for _ in range(_ATTEMPTS_MAX):
             version, manifest_version, packs = self._ledger.packs(repository_id)
             directory = self._root / uid / str(manifest_version)
-            pin = self._pin(directory)
             try:
-                _link_packs(directory, packs, self.packs)
+                pin = self._completed(directory, packs)
             except (FileNotFoundError, NoSuchObject):
                 # The cache was deleted under our feet, or a compaction's inputs are gone: look again.
-                os.close(pin)
                 continue
-            except BaseException:
-                os.close(pin)
-                raise
-            self._drop_superseded(directory)
             place = GitPlace(git_dir=directory)
             return Copy(place, version, manifest_version, tuple(packs)), pin
         raise CopyVanished(f"the copy of repository {uid} vanished {_ATTEMPTS_MAX} times while being made")
+
+    def _completed(self, directory: Path, packs: list[Pack]) -> int:
+        """Pin the copy and give it what it lacks; return the pin. When that fails, nothing stays pinned."""
+        pin = self._pin(directory)
+        try:
+            _link_packs(directory, packs, self.packs)
+            self._drop_superseded(directory)
+        except BaseException:
+            os.close(pin)
+            raise
+        return pin
 
     def _pin(self, directory: Path) -> int:
         for _ in range(_ATTEMPTS_MAX):
@@ -148,26 +161,26 @@ class Copies:
     def evict(self) -> int:
         """Delete what was used longest ago until the cache fits its size. Returns the bytes freed.
 
+        Files that no copy links go first: a push leaves its pack for the next reader, who may never come.
         Copies in use stay. A pack file goes when no copy links it any more.
         """
-        freed = 0
-        excess = self._size_bytes() - self._size_bytes_max
-        for directory in self._by_last_use():
+        by_last_use = self._by_last_use()
+        census = _Census(self.packs.directory, by_last_use)
+        excess = census.size_bytes - self._size_bytes_max
+        freed = sum(map(_delete, census.unlinked)) if excess > 0 else 0
+        for directory in by_last_use:
             if freed >= excess:
                 break
-            size_bytes = _size_bytes(directory / "objects" / "pack")
             names = _pack_files(directory)
             if self._drop(directory):
                 self._forget_packs(names)
-                freed += size_bytes
-        shutil.rmtree(self._trash, ignore_errors=True)
+                freed += census.without(directory)
+        for grave in self._trash.glob("*"):
+            shutil.rmtree(grave, ignore_errors=True)
         return freed
 
-    def _size_bytes(self) -> int:
-        return _size_bytes(self.packs.directory)
-
     def _by_last_use(self) -> list[Path]:
-        pins = [(pin.stat().st_mtime, pin.parent) for pin in self._root.glob("*/*/pin")]
+        pins = [(used_s, pin.parent) for pin in self._root.glob("*/*/pin") if (used_s := _used_s(pin))]
         return [directory for _, directory in sorted(pins)]
 
     def _forget_packs(self, names: set[str]) -> None:
@@ -229,8 +242,47 @@ def _pack_files(directory: Path) -> set[str]:
         return set()
 
 
-def _size_bytes(directory: Path) -> int:
+class _Census:
+    """Which files the cache has, each counted once however many copies link it."""
+
+    def __init__(self, store: Path, copies: Sequence[Path]) -> None:
+        stored = _files(store)
+        self._of_copy = {copy: _files(copy / "objects" / "pack") for copy in copies}
+        linked = [facts for files in self._of_copy.values() for facts in files.values()]
+        self._links = Counter(facts.st_ino for facts in linked)
+        self.unlinked = [path for path, facts in stored.items() if facts.st_ino not in self._links]
+        sizes = {facts.st_ino: facts.st_size for facts in [*stored.values(), *linked]}
+        self.size_bytes = sum(sizes.values())
+
+    def without(self, copy: Path) -> int:
+        """Count a copy as gone; return the bytes that nobody links any more."""
+        files = self._of_copy.pop(copy).values()
+        self._links.subtract(facts.st_ino for facts in files)
+        return sum(facts.st_size for facts in files if not self._links[facts.st_ino])
+
+
+def _files(directory: Path) -> dict[Path, os.stat_result]:
+    """The files of a directory; what vanishes meanwhile is left out."""
+    found = {}
+    with suppress(FileNotFoundError):
+        for path in directory.iterdir():
+            with suppress(FileNotFoundError):
+                found[path] = path.stat()
+    return found
+
+
+def _delete(path: Path) -> int:
+    """Delete a file and return its size, or nothing if it has gone already."""
     try:
-        return sum(entry.stat().st_size for entry in directory.iterdir() if entry.is_file())
+        size_bytes = path.stat().st_size
+        path.unlink()
     except FileNotFoundError:
         return 0
+    return size_bytes
+
+
+def _used_s(pin: Path) -> float | None:
+    try:
+        return pin.stat().st_mtime
+    except FileNotFoundError:
+        return None
