@@ -17,7 +17,7 @@ from support.node import Node
 
 _PROC = Path("/proc")
 _EVERY_S = 0.005
-_SERVERS = ("data", "ssh", "web")
+_NO_SERVERS = {"serve", "worker"}
 
 
 class Sampled:
@@ -25,7 +25,7 @@ class Sampled:
 
     def __init__(self, node: Node) -> None:
         pids = node.pids()
-        self._servers = [pids[name] for name in _SERVERS]
+        self._servers = [pid for name, pid in pids.items() if name not in _NO_SERVERS]
         self._all = list(pids.values())
         self._resting_kib = {pid: _memory_kib(pid, "VmRSS") for pid in self._servers}
         self._highest_kib = dict(self._resting_kib)
@@ -74,7 +74,9 @@ def git_children(node: Node) -> list[int]:
 
 
 def open_files(node: Node, name: str) -> int:
-    return len(list((_PROC / str(node.pids()[name]) / "fd").iterdir()))
+    """Of all processes whose name begins so: `data` is `data`, `data-2` and so on."""
+    pids = [pid for each, pid in node.pids().items() if each.startswith(name)]
+    return sum(len(list((_PROC / str(pid) / "fd").iterdir())) for pid in pids)
 
 
 def wait_until_quiet(node: Node, *, within_s: float = 15.0) -> None:

@@ -9,7 +9,7 @@ Format: https://git-scm.com/docs/pack-protocol (reference update request)
 import re
 from dataclasses import dataclass, field
 
-from mainstay.git.objectnames import Oid, RefName, oid
+from mainstay.git.objectnames import ZERO_OID, Oid, RefName, oid
 from mainstay.git.protocol.arguments import WrongRequest, object_in, shown
 from mainstay.git.protocol.pktline import Delim, Flush, PktReader, ResponseEnd, text_of
 
@@ -21,6 +21,7 @@ SHALLOWS_MAX = 100_000
 OPTIONS_MAX = 100
 OPTION_BYTES_MAX = 1024
 
+_ZEROS = ZERO_OID.encode()
 _COMMAND = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) ([^\0]+)\Z", re.DOTALL)
 
 
@@ -142,9 +143,14 @@ def _take_command(draft: _Draft, line: bytes) -> None:
         raise WrongRequest(f"protocol error: expected old/new/ref, got {shown(line)}")
     if len(found[3]) > REF_NAME_BYTES_MAX:
         raise WrongRequest(f"a ref name is longer than {REF_NAME_BYTES_MAX} bytes: {shown(found[3])}")
-    draft.commands.append(RefCommand(oid(found[1]), oid(found[2]), RefName(found[3])))
+    draft.commands.append(RefCommand(_oid(found[1]), _oid(found[2]), RefName(found[3])))
     if len(draft.commands) > COMMANDS_MAX:
         raise WrongRequest(f"more than {COMMANDS_MAX} ref updates in one push")
+
+
+def _oid(digits: bytes) -> Oid:
+    """One string for all zeros: a push of many new refs has as many of them."""
+    return ZERO_OID if digits == _ZEROS else oid(digits)
 
 
 def _take_option(draft: _Draft, option: bytes) -> None:
