@@ -9,15 +9,22 @@ import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from mainstay.access.policy import HIDDEN_PREFIXES
+from mainstay.foundation.errors import Unavailable
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName
 from mainstay.storage.ledger import Ledger, Ref, RefChange, Repository
 
 _TAIL_MAX = 2_000
 """Above this many moved refs, reading them all is as quick as replaying them."""
+_LOOKS_MAX = 100
+"""A look takes about a millisecond."""
+
+
+class RestlessRefs(Unavailable):
+    """Pushes came faster than the refs could be read."""
 
 
 @dataclass(frozen=True)
@@ -70,38 +77,39 @@ class RefListings:
         self._lock = threading.Lock()
 
     def latest(self, repository_id: int) -> RefListing:
-        """The refs as of now: sees every push acknowledged before the call."""
-        repository = self._ledger.repository(repository_id)
+        """The refs as of now: sees every push acknowledged before the call.
+
+        Refs and repository row must be of one version. When a push comes between the looks, only what it
+        moved is read, so that reading many refs catches up with a repository that never rests.
+        """
         with self._lock:
-            kept = self._kept.get(repository_id)
-            if kept is not None:
+            base = self._kept.get(repository_id)
+            if base is not None:
                 self._kept.move_to_end(repository_id)
-        if kept is not None and kept.version == repository.version:
-            return kept
-        listing = self._advanced(kept, repository) if kept is not None else None
-        if listing is None:
-            listing = self._read(repository)
-        self._keep(listing)
-        return listing
+        for _ in range(_LOOKS_MAX):
+            repository = self._ledger.repository(repository_id)
+            if base is None or base.repository != repository:
+                base = self._advanced(base, repository) or self._read(repository)
+            if base.repository == repository:
+                self._keep(base)
+                return base
+        raise RestlessRefs(f"the refs moved {_LOOKS_MAX} times while they were read: try again")
 
     def _read(self, repository: Repository) -> RefListing:
-        """Refs and repository row must be of one version; a push in between makes us look again."""
-        while True:
-            version, refs = self._ledger.refs(repository.id)
-            if version == repository.version:
-                return RefListing(repository, tuple(visible(refs)))
-            repository = self._ledger.repository(repository.id)
+        version, refs = self._ledger.refs(repository.id)
+        return RefListing(replace(repository, version=version), tuple(visible(refs)))
 
-    def _advanced(self, kept: RefListing, repository: Repository) -> RefListing | None:
-        tail = self._ledger.ref_changes(repository.id, after=kept.version, limit=_TAIL_MAX)
+    def _advanced(self, base: RefListing | None, repository: Repository) -> RefListing | None:
+        """`base` brought to the newest version by the tail of the log, or None when that is of no use."""
+        if base is None:
+            return None
+        tail = self._ledger.ref_changes(repository.id, after=base.version, limit=_TAIL_MAX)
         if tail is None:
             return None
         version, changes = tail
-        if version != repository.version:
-            return None
         moved = [change for _, change in changes]
-        refs = replayed(kept.refs, moved) if moved else kept.refs
-        return RefListing(repository, refs)
+        refs = replayed(base.refs, moved) if moved else base.refs
+        return RefListing(replace(repository, version=version), refs)
 
     def _keep(self, listing: RefListing) -> None:
         with self._lock:
