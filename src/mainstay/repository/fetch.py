@@ -16,7 +16,7 @@ from functools import partial
 
 import structlog
 
-from mainstay.cache.copies import Copies, Copy
+from mainstay.cache.copies import Copies, Copy, CopyVanished
 from mainstay.cache.refs import RefListing, RefListings
 from mainstay.cache.responses import Make, Responses, Write, key_of
 from mainstay.foundation.errors import Invalid, MainstayError, Unavailable
@@ -37,6 +37,7 @@ from mainstay.repository.wants import Reachable
 _CHUNK_BYTES = 1 << 18
 _REQUEST_BYTES_MAX = 64 << 20
 _ATTEMPTS_MAX = 2
+_SEARCHES_AT_ONCE = 4
 _CONFIG = {
     "uploadpack.allowAnySHA1InWant": "true",  # the wants were checked before
     "uploadpack.allowFilter": "true",
@@ -64,6 +65,7 @@ class Fetcher:
         self._copies = copies
         self._responses = responses
         self._threads = threads
+        self._searching = Threads(_SEARCHES_AT_ONCE)
         self._turns = Turns("fetches", turns_max=settings.fetches_max, wait_s_max=settings.wait_s_max)
         self._limits = Limits(data_bytes_max=settings.fetch_memory_mib * MIB, wall_s_max=settings.fetch_s_max)
         self._reachable = Reachable(objects_max=settings.reachable_objects_max)
@@ -178,7 +180,7 @@ class Fetcher:
         """One round with native upload-pack. Returns why it failed, or None."""
         async with (
             self._turns.turn(),
-            self._threads.holding(self._ready(listing, asked)) as copy,
+            self._threads_for(listing, asked).holding(self._ready(listing, asked)) as copy,
         ):
             failed = await self._upload_pack_once(copy, body, write, protocol)
         if failed:
@@ -190,8 +192,18 @@ class Fetcher:
         """A pinned copy that native git may answer from: wants checked, refs written. Blocks."""
         with self._copies.pinned(listing.repository.id) as copy:
             self._reachable.check(asked.wants, listing, copy.place)
-            packed_refs.write(copy.place.git_dir, listing, every_ref=_needs_refs(asked))
+            try:
+                packed_refs.write(copy.place.git_dir, listing, every_ref=_needs_refs(asked))
+            except FileNotFoundError:
+                raise CopyVanished("the cache was deleted in the middle of a fetch: try again") from None
             yield copy
+
+    def _threads_for(self, listing: RefListing, asked: Asked) -> Threads:
+        """A search has threads of its own: whoever wants nothing but tips does not queue behind it."""
+        return self._threads if listing.tips.issuperset(asked.wants) else self._searching
+
+    def close(self) -> None:
+        self._searching.close()
 
     async def _serve_v0_session(self, repository_id: int, wants: WantsV0, sink: NotedSink) -> None:
         """Protocol v0 over SSH: we advertise and check the wants, native git negotiates and packs."""
@@ -202,7 +214,7 @@ class Fetcher:
             return
         async with (
             self._turns.turn(),
-            self._threads.holding(self._ready(listing, request)) as copy,
+            self._threads_for(listing, request).holding(self._ready(listing, request)) as copy,
         ):
             process = await self._start(copy, [], {})
             try:

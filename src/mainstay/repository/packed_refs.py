@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from mainstay.cache.locks import exclusive
 from mainstay.cache.refs import RefListing
 from mainstay.foundation.ids import new_ulid
 from mainstay.storage.ledger import Ref
@@ -24,7 +25,10 @@ def write(git_dir: Path, listing: RefListing, *, every_ref: bool = False) -> Non
     digest = digest_of(listing, kind)
     marker = git_dir / "packed-refs.digest"
     enough = {digest, listing.encoded.get("digest:refs", digest)}
-    if _held(marker) not in enough:
+    if _held(marker) in enough:
+        return
+    # Without turns, two writers could leave the marker of the one beside the refs of the other.
+    with exclusive(git_dir / "packed-refs.turn"):
         _replace(git_dir / "packed-refs", listing.encoded[f"packed:{kind}"])
         _replace(marker, digest)
 

@@ -125,5 +125,6 @@ class GitService:
 
     def close(self) -> None:
         self._responses.close()
+        self._fetcher.close()
         self._threads.close()
         self._pool.shutdown(wait=True)
