@@ -1,4 +1,4 @@
-"""A client that goes away, or says nothing more, ends the git process that worked for it. With real git."""
+"""Ends of conversations: clients that go away or fall silent, and what a push hears. With real git."""
 
 import asyncio
 import random
@@ -120,6 +120,25 @@ def test_a_clone_whose_client_leaves_ends_as_that(desk: Desk) -> None:
         with pytest.raises(ClientGone):
             asyncio.run(clone())
     assert open_files() <= before + 3, "nothing stays pinned, no pipe stays open"
+
+
+def test_many_commands_are_judged_like_few(desk: Desk) -> None:
+    """More than are judged on the spot; the last one is refused."""
+    names = [f"refs/heads/b{number:03}" for number in range(300)] + ["refs/heads/b000/inside"]
+    said = desk.push(push_request([(name, ZERO_OID, desk.tip) for name in names], []))
+    assert said.count(b"ok refs/heads/") == 300
+    assert b"ng refs/heads/b000/inside 'refs/heads/b000' exists" in said
+    assert len(desk.ledger.refs(desk.id)[1]) == 301
+
+
+def test_a_disk_that_takes_no_push_is_said_per_ref(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "quarantine").rename(tmp_path / "gone")
+    (tmp_path / "quarantine").write_bytes(b"in the way")
+    version = desk.ledger.repository(desk.id).version
+    said = desk.push(push_request([("refs/heads/new", ZERO_OID, desk.tip)], []))
+    assert b"ng refs/heads/new no push can be taken now" in said
+    assert b"nothing changed" in said
+    assert desk.ledger.repository(desk.id).version == version
 
 
 def test_a_silent_client_over_ssh_ends_its_git(desk: Desk) -> None:

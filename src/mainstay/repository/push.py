@@ -58,6 +58,8 @@ LINKED = declare("push.linked", "committed and in the local cache; nobody was to
 REPORTED = declare("push.reported", "the report was written to the client")
 
 _ONE_BY_ONE_MAX = 100
+_JUDGED_AT_ONCE_MAX = 200
+"""More commands are judged in a thread: 100,000 take two seconds, in which nobody else would be heard."""
 
 log = structlog.get_logger()
 
@@ -142,7 +144,10 @@ class Receiver:
         if read is None or not read[0].commands:
             return
         request, rest = read
-        push = _begin(request, listing, rules, context)
+        if len(request.commands) > _JUDGED_AT_ONCE_MAX:
+            push = await self._threads.run(_begin, request, listing, rules, context)
+        else:
+            push = _begin(request, listing, rules, context)
         with structlog.contextvars.bound_contextvars(push_id=push.id):
             await self._answer(push, _Rest(rest, source), sink, ends=stateless)
 

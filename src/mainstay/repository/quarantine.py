@@ -16,7 +16,7 @@ from typing import Self
 
 from mainstay.cache.copies import Copy
 from mainstay.foundation.clock import Clock
-from mainstay.foundation.errors import Invalid
+from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.git.native.place import MIB, GitPlace, Limits
 from mainstay.git.native.run import GitProcess, allow, run, start, stop
@@ -47,6 +47,10 @@ class BadPack(Invalid):
     """The pack is not one that we take; the message says why, in git's words where git said it."""
 
 
+class NoRoom(Unavailable):
+    """The disk does not take a quarantine; the message says why."""
+
+
 class Quarantine:
     """The directory of one push. A context manager: soon after its end the directory is gone.
 
@@ -61,7 +65,10 @@ class Quarantine:
         self.place = GitPlace(git_dir=copy.place.git_dir, objects=self._directory, alternates=(copy.objects,))
 
     def __enter__(self) -> Self:
-        (self._directory / "pack").mkdir(parents=True)
+        try:
+            (self._directory / "pack").mkdir(parents=True)
+        except OSError as refused:
+            raise NoRoom(f"no push can be taken now: {refused.strerror}") from refused
         return self
 
     def __exit__(self, *_: object) -> None:
