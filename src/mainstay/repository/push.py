@@ -26,6 +26,7 @@ from mainstay.foundation.errors import Conflict, Invalid, OutcomeUnknown, Unavai
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.ids import new_ulid
 from mainstay.git.native.place import Limits
+from mainstay.git.native.run import GitFailed
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName
 from mainstay.git.protocol.receive import CommandReader, PushRequest
 from mainstay.git.protocol.report import error_packet
@@ -62,6 +63,10 @@ _JUDGED_AT_ONCE_MAX = 200
 """More commands are judged in a thread: 100,000 take two seconds, in which nobody else would be heard."""
 
 log = structlog.get_logger()
+
+
+class NotInspected(Unavailable):
+    """Git failed while it looked into a pushed pack; that says nothing about the pack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +199,10 @@ class Receiver:
         objects = await quarantine.receive(
             source, Complaints(reporter), ends=ends, at_end=reporter.client_has_sent_everything
         )
-        await self._inspect(push, quarantine, objects)
+        try:
+            await self._inspect(push, quarantine, objects)
+        except GitFailed as failed:
+            raise NotInspected("the objects could not be looked into: push again") from failed
         if objects == 0 or not push.left:
             return []
         pack_id, key = new_pack_key(push.listing.repository)
@@ -343,6 +351,6 @@ def _for_ledger(push: _Push, packs: Sequence[PackFiles]) -> Push:
             "address": push.context.address,
             "transport": push.context.transport,
             "request_id": push.context.request_id,
-            "options": [option.decode("utf-8", "replace") for option in push.request.options],
+            "options": [option.decode("utf-8", "backslashreplace") for option in push.request.options],
         },
     )
