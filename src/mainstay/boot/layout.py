@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from mainstay.cache.boots import boot_id, forget_other_boots
 from mainstay.foundation.errors import Unavailable
 
 
@@ -71,7 +72,8 @@ def make_directories(layout: Layout) -> None:
 
 
 def wipe_leftovers(layout: Layout) -> None:
-    """Remove what an earlier run left and nobody needs: half pushes, and the numbers of dead processes.
+    """Remove what an earlier run left and nobody needs: half pushes, the numbers of dead processes, and what
+    a power cut may have left half-written in the cache.
 
     Call it only under the lock of the data directory.
     """
@@ -79,4 +81,5 @@ def wipe_leftovers(layout: Layout) -> None:
         if directory.exists():
             shutil.rmtree(directory)
         directory.mkdir(mode=0o700)
+    forget_other_boots(layout.cache, boot_id())
     layout.web_socket.unlink(missing_ok=True)
