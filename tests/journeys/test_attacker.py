@@ -78,12 +78,14 @@ def test_who_guesses_is_shut_out_alone(node: Node, ada: Person, path: str) -> No
     assert ada.git.refs(ada.ssh_url(path)), "keys cannot be guessed, so they still open"
 
 
-def test_the_ban_is_kept_in_the_database_and_ends(node: Node) -> None:
+def test_the_ban_is_kept_in_the_database_and_ends(node: Node, path: str) -> None:
+    for number in range(FAILURES_MAX):
+        look(node, path, basic("ada", f"guess-{number}") | coming_from("203.0.113.9"))
     with closing(sqlite3.connect(f"file:{node.data}/mainstay.db?mode=ro", uri=True)) as database:
         started_ms, failures, until_ms = database.execute(
             "SELECT window_started_ms, failures, banned_until_ms FROM accounts_failedsignin"
             " WHERE address = ?",
-            ("203.0.113.7",),
+            ("203.0.113.9",),
         ).fetchone()
     assert failures == FAILURES_MAX
     assert BAN_S * 1000 <= until_ms - started_ms < (BAN_S + 60) * 1000

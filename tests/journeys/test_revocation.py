@@ -22,7 +22,7 @@ Doors = Callable[[], Awaitable[dict[str, bool]]]
 @pytest.fixture
 def bob(ada: Person, tmp_path: Path) -> Person:
     """Somebody new, who is let in and thrown out again."""
-    return person(ada.node, tmp_path / "bob", f"bob{next(_numbers)}")
+    return person(ada.node, tmp_path / "bob", f"robert{next(_numbers)}")
 
 
 @pytest.fixture
