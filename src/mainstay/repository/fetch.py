@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from asyncio.subprocess import PIPE
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import structlog
@@ -180,7 +181,7 @@ class Fetcher:
         """One round with native upload-pack. Returns why it failed, or None."""
         async with (
             self._turns.turn(),
-            self._threads_for(listing, asked).holding(self._ready(listing, asked)) as copy,
+            self._ready_in_thread(listing, asked) as copy,
         ):
             failed = await self._upload_pack_once(copy, body, write, protocol)
         if failed:
@@ -198,9 +199,10 @@ class Fetcher:
                 raise CopyVanished("the cache was deleted in the middle of a fetch: try again") from None
             yield copy
 
-    def _threads_for(self, listing: RefListing, asked: Asked) -> Threads:
+    def _ready_in_thread(self, listing: RefListing, asked: Asked) -> AbstractAsyncContextManager[Copy]:
         """A search has threads of its own: whoever wants nothing but tips does not queue behind it."""
-        return self._threads if listing.tips.issuperset(asked.wants) else self._searching
+        threads = self._threads if listing.tips.issuperset(asked.wants) else self._searching
+        return threads.holding(self._ready(listing, asked), of=listing.repository.id)
 
     def close(self) -> None:
         self._searching.close()
@@ -214,7 +216,7 @@ class Fetcher:
             return
         async with (
             self._turns.turn(),
-            self._threads_for(listing, request).holding(self._ready(listing, request)) as copy,
+            self._ready_in_thread(listing, request) as copy,
         ):
             process = await self._start(copy, [], {})
             try:

@@ -178,7 +178,7 @@ class Receiver:
     ) -> str | None:
         """Steps 2 to 5. Returns why the pack is not taken, or None when it is."""
         repository_id = push.listing.repository.id
-        async with self._threads.holding(self._copies.pinned(repository_id)) as copy:
+        async with self._threads.holding(self._copies.pinned(repository_id), of=repository_id) as copy:
             quarantine = Quarantine(push.id, copy, self._settings, self._threads)
             async with self._threads.holding(quarantine):
                 try:

@@ -5,11 +5,23 @@ import contextvars
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Held = TypeVar("Held")
+
+_ENTERING_MAX = 4
+"""Of one repository."""
+
+
+@dataclass(slots=True)
+class _Gate:
+    """Where those wait who want to enter the same."""
+
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_ENTERING_MAX))
+    users: int = 0
 
 
 class Threads:
@@ -17,6 +29,7 @@ class Threads:
 
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="git")
+        self._gates: dict[int, _Gate] = {}
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         context = contextvars.copy_context()
@@ -37,12 +50,16 @@ class Threads:
         self._pool.submit(function)
 
     @asynccontextmanager
-    async def holding(self, manager: AbstractContextManager[Held]) -> AsyncIterator[Held]:
+    async def holding(
+        self, manager: AbstractContextManager[Held], *, of: int | None = None
+    ) -> AsyncIterator[Held]:
         """Enter a blocking context manager in a thread; leaving it must be quick.
 
         A caller that is cancelled while it enters does not wait for that, and what was entered is left.
+        Of one repository few enter at a time: a herd that waits for a pack from far away leaves threads for
+        everybody else.
         """
-        entering = asyncio.ensure_future(self.run(manager.__enter__))
+        entering = await self._entering(manager, of)
         try:
             held = await asyncio.shield(entering)
         except asyncio.CancelledError:
@@ -52,6 +69,29 @@ class Threads:
             yield held
         finally:
             manager.__exit__(None, None, None)
+
+    async def _entering(self, manager: AbstractContextManager[Held], of: int | None) -> asyncio.Future[Held]:
+        if of is None:
+            return asyncio.ensure_future(self.run(manager.__enter__))
+        gate = self._gates.setdefault(of, _Gate())
+        gate.users += 1
+        try:
+            await gate.places.acquire()
+        except asyncio.CancelledError:
+            self._leave_gate(of)
+            raise
+        entering = asyncio.ensure_future(self.run(manager.__enter__))
+        # Not when the caller goes, but when the thread is free again.
+        entering.add_done_callback(lambda _: self._leave_gate(of, entered=True))
+        return entering
+
+    def _leave_gate(self, of: int, *, entered: bool = False) -> None:
+        gate = self._gates[of]
+        if entered:
+            gate.places.release()
+        gate.users -= 1
+        if not gate.users:
+            del self._gates[of]
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)

@@ -81,6 +81,32 @@ def test_who_could_not_enter_does_not_leave() -> None:
     assert not held.left.is_set()
 
 
+def test_a_herd_at_one_gate_leaves_threads_for_others() -> None:
+    threads, herd, other = Threads(8), [Held() for _ in range(20)], Held()
+    other.may_enter.set()
+
+    async def hold(held: Held, of: int) -> None:
+        async with threads.holding(held, of=of):
+            pass
+
+    async def crowd() -> None:
+        waiting = [asyncio.create_task(hold(held, 1)) for held in herd]
+        async with asyncio.timeout(DEADLINE_S):
+            await hold(other, 2)
+        assert sum(held.entering.is_set() for held in herd) <= 4
+        for task in waiting[:10]:
+            task.cancel()
+        await asyncio.wait(waiting[:10])
+        for held in herd:
+            held.may_enter.set()
+        await asyncio.gather(*waiting[10:])
+
+    asyncio.run(crowd())
+    threads.close()
+    assert all(held.left.is_set() for held in herd if held.entering.is_set())
+    assert all(held.left.is_set() for held in herd[10:])
+
+
 def test_ended_tasks_are_over_and_their_errors_are_theirs() -> None:
     async def fail() -> None:
         raise ValueError("a bug")
