@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mainstay.boot.parsing import Networks
@@ -43,6 +44,7 @@ def scheme_of(forwarded: bytes, own: str) -> str:
     return last.decode() if last in (b"http", b"https") else own
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """The address, an IPv4 one mapped into IPv6 as IPv4; None when it is none."""
     try:

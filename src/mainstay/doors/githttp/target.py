@@ -7,6 +7,7 @@ segments, encoded slashes, control characters, a second `service`.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from mainstay.foundation.errors import Invalid, NotAllowed, NotFound
@@ -59,8 +60,12 @@ def claims(raw_path: bytes) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)
 def parse_target(raw_path: bytes, query: bytes) -> Target:
-    """Read an address as it came over the wire. Raises `Invalid`, `NotFound` or `NotAllowed`."""
+    """Read an address as it came over the wire. Raises `Invalid`, `NotFound` or `NotAllowed`.
+
+    Pure, and asked the same again and again, so the last answers are remembered.
+    """
     if len(raw_path) > _BYTES_MAX or len(query) > _BYTES_MAX:
         raise MalformedAddress(f"the address is longer than {_BYTES_MAX} bytes")
     path, endpoint = _split(raw_path)
