@@ -38,6 +38,7 @@ from mainstay.repository.streams import ByteSource, ClientGone
 log = get_logger()
 
 _PROBE = b"0000"
+_SHORT_S = 0.2
 _PROBE_LENGTH = b"4"
 _ADVERTISEMENT_HELD_BYTES = 64 * 1024
 _DRAIN_BYTES_MAX = 1024 * 1024
@@ -270,19 +271,30 @@ class GitHttp:
 
 
 async def _unless_gone(work: Coroutine[Any, Any, None], body: Body) -> None:
-    """Do the work, but cancel it when the client hangs up, so that no git process works for nobody."""
+    """Do the work, but cancel it when the client hangs up, so that no git process works for nobody.
+
+    Most answers are over before anybody could hang up; only for the others somebody listens.
+    """
     working = asyncio.create_task(work)
+    try:
+        await asyncio.wait({working}, timeout=_SHORT_S)
+        if not working.done():
+            await _until_done_or_gone(working, body)
+        working.result()
+    finally:
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+
+
+async def _until_done_or_gone(working: asyncio.Task[None], body: Body) -> None:
     listening = asyncio.create_task(body.hang_up())
     try:
         await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientGone
-        working.result()
     finally:
         listening.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
 
 
 async def _is_probe(visit: Visit, body: Body) -> bool:
