@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 
 import structlog
@@ -24,7 +23,7 @@ from mainstay.git.packs import PackIndex
 from mainstay.repository.scratch import repository_of
 from mainstay.storage.ledger import Ledger, Pack, PackKind, PacksMoved, Ref, Repository
 from mainstay.storage.swap import swap
-from mainstay.storage.upload import PackFiles, Uploads, new_pack_key
+from mainstay.storage.upload import PackFiles, Uploads, finished_pack
 
 _LIMITS = Limits(data_bytes_max=None, wall_s_max=4 * 3600)
 
@@ -183,17 +182,13 @@ def _finished(repository: Repository, scratch: Path, *, kind: PackKind, sealed_b
     graph = scratch / "repository" / "objects" / "info" / "commit-graph"
     if graph.exists():
         files["graph"] = graph
-    with path.open("rb") as stream:
-        digest = file_digest(stream, "sha256").hexdigest()
-    pack_id, key = new_pack_key(repository)
-    size_bytes = path.stat().st_size
-    pack = Pack(
-        id=pack_id, key=key, sha256=digest, size_bytes=size_bytes,
-        objects=len(_object_names(files["idx"])), kind=kind,
-        sealed=kind == "base" or size_bytes >= sealed_bytes,
-        artefacts=tuple(sorted(ending for ending in files if ending != "pack")),
-    )  # fmt: skip
-    return PackFiles(pack, files)
+    return finished_pack(
+        repository,
+        files,
+        objects=len(_object_names(files["idx"])),
+        kind=kind,
+        sealed_bytes=0 if kind == "base" else sealed_bytes,
+    )
 
 
 def _check_same_objects(copy: Copy, inputs: Sequence[Pack], made: PackFiles) -> None:

@@ -52,7 +52,7 @@ from mainstay.repository.turns import Turns
 from mainstay.repository.wants import TooLargeToSearch
 from mainstay.storage.ledger import Push, RefChange
 from mainstay.storage.push import PushStore
-from mainstay.storage.upload import PackFiles, new_pack_key
+from mainstay.storage.upload import PackFiles
 
 CHECKED = declare("push.checked", "the push is connected and allowed; nothing was recorded")
 LINKED = declare("push.linked", "committed and in the local cache; nobody was told")
@@ -205,8 +205,7 @@ class Receiver:
             raise NotInspected("the objects could not be looked into: push again") from failed
         if objects == 0 or not push.left:
             return []
-        pack_id, key = new_pack_key(push.listing.repository)
-        return [await self._threads.run(quarantine.files, pack_id, key, objects)]
+        return [await self._threads.run(quarantine.files, push.listing.repository, objects)]
 
     async def _inspect(self, push: _Push, quarantine: Quarantine, objects: int) -> None:
         """Steps 3 and 4; the two git processes run side by side."""

@@ -10,7 +10,6 @@ import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
-from hashlib import file_digest
 from pathlib import Path
 from typing import Self
 
@@ -25,8 +24,8 @@ from mainstay.repository.reporting import Complaints
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSource
 from mainstay.repository.threads import Threads, ended
-from mainstay.storage.ledger import Pack
-from mainstay.storage.upload import PackFiles
+from mainstay.storage.ledger import Repository
+from mainstay.storage.upload import PackFiles, finished_pack
 
 PACK_RECEIVED = declare("push.pack_received", "the pack is indexed in quarantine; nothing was recorded")
 
@@ -171,7 +170,7 @@ class Quarantine:
         (pack,) = (self._directory / "pack").glob("*.pack")
         return pack
 
-    def files(self, pack_id: str, key: str, objects: int) -> PackFiles:
+    def files(self, repository: Repository, objects: int) -> PackFiles:
         """Describe the indexed pack for the manifest. Blocks: reads the pack once to hash it."""
         pack = self.pack()
         files = {
@@ -179,13 +178,7 @@ class Quarantine:
             for ending in ("pack", "idx", "rev")
             if pack.with_suffix(f".{ending}").exists()
         }
-        with pack.open("rb") as stream:
-            digest = file_digest(stream, "sha256").hexdigest()
-        described = Pack(
-            id=pack_id, key=key, sha256=digest, size_bytes=pack.stat().st_size, objects=objects,
-            kind="receive", artefacts=tuple(sorted(files.keys() - {"pack"})),
-        )  # fmt: skip
-        return PackFiles(described, files)
+        return finished_pack(repository, files, objects=objects, kind="receive")
 
 
 def remove_forgotten(directory: Path, clock: Clock) -> int:

@@ -6,7 +6,6 @@ quarantine, made durable by `storage.push`. So it is logged, journaled and undon
 Not here: may the actor write to the project at all (`product`).
 """
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,9 +21,9 @@ from mainstay.git.objectnames import ZERO_OID, Oid, RefName, ref_name, shown
 from mainstay.git.refs import check_pushed_name
 from mainstay.repository import composing
 from mainstay.repository.browse import BRANCHES, TAGS, Browser, Signature
-from mainstay.storage.ledger import Ledger, Pack, Push, RefChange, Repository
+from mainstay.storage.ledger import Ledger, Push, RefChange, Repository
 from mainstay.storage.push import PushStore
-from mainstay.storage.upload import PackFiles, new_pack_key
+from mainstay.storage.upload import PackFiles, finished_pack
 
 _TRANSPORT = {"transport": "api"}
 
@@ -205,15 +204,4 @@ def _check(decision: Decision) -> None:
 def _pack_files(repository: Repository, directory: Path, *, objects: int) -> PackFiles:
     """What index-pack left: `pack-<hash>.pack`, `.idx` and `.rev`."""
     files = {path.suffix.removeprefix("."): path for path in directory.iterdir() if path.suffix != ".keep"}
-    content = files["pack"].read_bytes()
-    pack_id, key = new_pack_key(repository)
-    pack = Pack(
-        id=pack_id,
-        key=key,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
-        objects=objects,
-        kind="receive",
-        artefacts=tuple(sorted(files.keys() - {"pack"})),
-    )
-    return PackFiles(pack=pack, files=files)
+    return finished_pack(repository, files, objects=objects, kind="receive")

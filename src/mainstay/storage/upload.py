@@ -7,6 +7,7 @@ them part of the truth consumes the intent; until then they are nobody's, and th
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
 
 import structlog
@@ -15,7 +16,7 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.ids import new_ulid
-from mainstay.storage.ledger import Ledger, Pack, Repository
+from mainstay.storage.ledger import Ledger, Pack, PackKind, Repository
 from mainstay.storage.objects import ObjectStore
 
 PACK_STORED = declare("push.pack_stored", "the .pack is in the object store, its idx may not be")
@@ -38,6 +39,35 @@ def new_pack_key(repository: Repository) -> tuple[str, str]:
     """A fresh pack id and the key of its files, never used before and never again."""
     pack_id = new_ulid()
     return pack_id, f"repositories/{repository.uid}/packs/{pack_id}"
+
+
+def finished_pack(
+    repository: Repository,
+    files: Mapping[str, Path],
+    *,
+    objects: int,
+    kind: PackKind,
+    sealed_bytes: int | None = None,
+) -> PackFiles:
+    """Describe a pack that git has finished, under a fresh key. Blocks: reads the pack once to hash it.
+
+    From `sealed_bytes` on it is sealed; None: never.
+    """
+    with files["pack"].open("rb") as stream:
+        digest = file_digest(stream, "sha256").hexdigest()
+    size_bytes = files["pack"].stat().st_size
+    pack_id, key = new_pack_key(repository)
+    pack = Pack(
+        id=pack_id,
+        key=key,
+        sha256=digest,
+        size_bytes=size_bytes,
+        objects=objects,
+        kind=kind,
+        sealed=sealed_bytes is not None and size_bytes >= sealed_bytes,
+        artefacts=tuple(sorted(files.keys() - {"pack"})),
+    )
+    return PackFiles(pack, files)
 
 
 class Uploads:

@@ -6,27 +6,8 @@ from typing import Any
 
 from mainstay.doors.api.errors import WrongField
 from mainstay.doors.api.parameters import Parameters, WrongParameter
+from mainstay.doors.api.shapes.projects import FEATURES
 
-_FEATURES = (
-    "issues",
-    "repository",
-    "merge_requests",
-    "forking",
-    "wiki",
-    "builds",
-    "snippets",
-    "pages",
-    "analytics",
-    "container_registry",
-    "security_and_compliance",
-    "releases",
-    "environments",
-    "feature_flags",
-    "infrastructure",
-    "monitor",
-    "model_experiments",
-    "model_registry",
-)
 _LEVELS = ("disabled", "private", "enabled", "public")
 _OLD_FLAGS = {"jobs": "builds"}
 _BOOLEANS = (
@@ -96,11 +77,11 @@ def _choices(parameters: Parameters) -> dict[str, str]:
 
 def _features(parameters: Parameters) -> dict[str, str]:
     chosen: dict[str, str] = {}
-    for feature in (*_FEATURES, *_OLD_FLAGS):
+    for feature in (*FEATURES, *_OLD_FLAGS):
         flag = parameters.maybe_boolean(f"{feature}_enabled")
         if flag is not None:
             chosen[_OLD_FLAGS.get(feature, feature)] = "enabled" if flag else "disabled"
-    for feature in _FEATURES:
+    for feature in FEATURES:
         level = parameters.maybe_choice(f"{feature}_access_level", _LEVELS)
         if level is not None:
             chosen[feature] = level

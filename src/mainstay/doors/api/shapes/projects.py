@@ -11,7 +11,7 @@ from mainstay.doors.api.shapes.places import namespace_brief, visibility
 from mainstay.doors.api.shapes.times import moment
 from mainstay.product.projects.lookup import Project
 
-_FEATURES = (
+FEATURES = (
     "issues",
     "repository",
     "merge_requests",
@@ -139,7 +139,7 @@ def _state(project: Project, facts: ProjectFacts) -> dict[str, Any]:
 
 def _features(project: Project) -> dict[str, Any]:
     chosen: dict[str, str] = json.loads(project.features)
-    levels = {f"{name}_access_level": chosen.get(name, "enabled") for name in _FEATURES}
+    levels = {f"{name}_access_level": chosen.get(name, "enabled") for name in FEATURES}
     flags = {
         f"{flag}_enabled": levels[f"{feature}_access_level"] != "disabled"
         for flag, feature in _ENABLED_FLAGS.items()
