@@ -61,6 +61,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "mainstay.storage.ledger",
     "mainstay.jobs",
+    "mainstay.cluster",
     "mainstay.product.accounts",
     "mainstay.product.projects",
     "mainstay.ops.instance",

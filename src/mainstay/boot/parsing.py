@@ -1,9 +1,11 @@
 """From the text of a setting to its value, and back. Raises `Invalid` with a sentence that helps."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
+from typing import Literal, cast, get_args
 from urllib.parse import quote, urlsplit
 
 from mainstay.foundation.errors import Invalid
@@ -12,7 +14,14 @@ from mainstay.storage.objects.location import parse_location
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
+Role = Literal["web", "git", "ssh", "worker"]
+
+_REDIS_SCHEMES = {f"{kind}{way}" for kind in ("redis", "rediss") for way in ("", "+sentinel", "+cluster")} | {
+    "unix"
+}
 _PORT_MAX = 65535
+_NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+_HOST_NAME = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?){1,32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,51 @@ def address(text: str) -> Address:
     return Address(bare or "0.0.0.0", int(port))  # noqa: S104 - ":8080" is an explicit wish to listen everywhere
 
 
+def address_or_none(text: str) -> Address | None:
+    return address(text) if text else None
+
+
+def roles(text: str) -> frozenset[Role]:
+    given = {part.strip() for part in text.split(",")}
+    known = set(get_args(Role))
+    if given == {"all"}:
+        return frozenset(known)
+    if unknown := given - known:
+        raise Invalid(
+            f"{', '.join(sorted(unknown)) or 'nothing'}: roles are {', '.join(get_args(Role))} or all"
+        )
+    return frozenset(cast("set[Role]", given))
+
+
+def node_name(text: str) -> str:
+    if text and not _NODE_NAME.fullmatch(text):
+        raise Invalid(f"{text!r}: a node name has letters, digits, dots and dashes, at most 63")
+    return text
+
+
+def host(text: str) -> str:
+    """A name or an address without a port."""
+    if text and not (_HOST_NAME.fullmatch(text) or _is_ip(text)):
+        raise Invalid(f"{text!r} is neither a host name nor an address")
+    return text
+
+
+def labels(text: str) -> tuple[str, ...]:
+    """Words with commas between, sorted."""
+    given = sorted({part.strip() for part in text.split(",")} - {""})
+    if wrong := [each for each in given if not _NODE_NAME.fullmatch(each)]:
+        raise Invalid(f"{wrong[0]!r}: a label has letters, digits, dots and dashes, at most 63")
+    return tuple(given)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def database_url(text: str) -> str:
     scheme = urlsplit(text).scheme
     if scheme == "sqlite":
@@ -55,8 +109,10 @@ def object_store(text: str) -> str:
 
 
 def redis_url(text: str) -> str:
-    if text and urlsplit(text).scheme not in ("redis", "rediss", "unix"):
-        raise Invalid(f"{text!r} is not redis://HOST:PORT/NUMBER")
+    if text and urlsplit(text).scheme not in _REDIS_SCHEMES:
+        raise Invalid(
+            f"{text!r} is not redis://HOST:PORT/NUMBER, nor one of {', '.join(sorted(_REDIS_SCHEMES))}"
+        )
     return text
 
 
@@ -100,6 +156,8 @@ def text_of(value: object) -> str:
     """The inverse of all of these."""
     if isinstance(value, Secret):
         return value.reveal()
-    if isinstance(value, tuple):
-        return ",".join(str(part) for part in value)
+    if value is None:
+        return ""
+    if isinstance(value, tuple | frozenset):
+        return ",".join(sorted(map(str, value)) if isinstance(value, frozenset) else map(str, value))
     return str(value)

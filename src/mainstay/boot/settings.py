@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mainstay.boot import parsing
-from mainstay.boot.parsing import Address, Networks
+from mainstay.boot.parsing import Address, Networks, Role
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import LogFormat, Secret
 from mainstay.foundation.settings import environment
@@ -68,6 +68,29 @@ class NodeSettings:
     """Processes that serve Git over HTTP; by default one per core, at most 4."""
     web_threads: int
     """Pages and API requests answered at the same time."""
+    roles: frozenset[Role]
+    """What this node does; all of it by default."""
+    node_name: str
+    """What people call this node; empty: the name of the host."""
+    node_address: str
+    """Where other nodes reach this one; empty: the address by which this host reaches the database."""
+    node_labels: tuple[str, ...]
+    """Placement labels: repositories that ask for one are kept warm here."""
+    rpc: Address | None
+    """Where other nodes reach the Git service of this one, by TLS; none: it is not offered."""
+    https: Address | None
+    """Where TLS is ended here, beside plain `http`; needs `tls_certificate` and `tls_key`."""
+    tls_certificate: str
+    """PEM file, the chain included; read again when it changes."""
+    tls_key: str
+    health: Address | None
+    """A plain port for health and metrics only, which never expects a PROXY header."""
+    proxy_protocol: Networks
+    """Peers that begin each connection, HTTP and SSH, with a PROXY header (version 1 or 2)."""
+    push_hold_seconds: int
+    """How long a push waits for a database that is away before it fails."""
+    stale_reads_seconds: int
+    """How long fetches go on from what is known while the database is away; 0: not at all."""
     log_format: LogFormat
     log_level: str
 
@@ -97,6 +120,18 @@ _OPTIONS: Mapping[str, _Option] = {
     "ssh_idle_seconds": _Option(parsing.whole_number(1, 3600), "600"),
     "data_processes": _Option(parsing.whole_number(1, 64), lambda _: str(min(4, os.cpu_count() or 1))),
     "web_threads": _Option(parsing.whole_number(1, 64), "4"),
+    "roles": _Option(parsing.roles, "web,git,ssh,worker"),
+    "node_name": _Option(parsing.node_name),
+    "node_address": _Option(parsing.host),
+    "node_labels": _Option(parsing.labels),
+    "rpc": _Option(parsing.address_or_none),
+    "https": _Option(parsing.address_or_none),
+    "tls_certificate": _Option(str),
+    "tls_key": _Option(str),
+    "health": _Option(parsing.address_or_none),
+    "proxy_protocol": _Option(parsing.networks),
+    "push_hold_seconds": _Option(parsing.whole_number(0, 3600), "60"),
+    "stale_reads_seconds": _Option(parsing.whole_number(0, 86_400), "0"),
     "log_format": _Option(parsing.one_of("auto", "json", "text"), "auto"),
     "log_level": _Option(parsing.one_of("debug", "info", "warning", "error"), "info"),
 }
