@@ -63,7 +63,7 @@ def bent(chance: random.Random, history: list[Operation]) -> list[Operation]:
             value = chance.choice(values) if chance.random() < 0.5 else each.value
             history[at] = read(value, call_s, return_s)
         else:
-            verdict: Verdict = chance.choice(["ok", "fail", "info", each.verdict])
+            verdict: Verdict = chance.choice(["ok", "fail", "refused", "info", each.verdict])
             old = chance.choice(values) if chance.random() < 0.2 else each.old
             history[at] = write(old, each.new, call_s, return_s, verdict) if old != each.new else each
     return history

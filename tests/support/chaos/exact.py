@@ -41,6 +41,8 @@ def _step(operation: Operation, value: str) -> str | None:
     """The value after the operation, or None if it cannot have gone like this."""
     if isinstance(operation, Read):
         return value if operation.value == value else None
+    if operation.verdict == "refused":
+        return value
     if operation.verdict == "fail":
         return value if value != operation.old else None
     return operation.new if value == operation.old else None

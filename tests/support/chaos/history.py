@@ -14,8 +14,9 @@ from typing import Literal
 ABSENT = "0" * 40
 FOREVER = float("inf")
 
-Verdict = Literal["ok", "fail", "info"]
-"""`ok`: reported as done. `fail`: refused because the old value was not there. `info`: nobody knows."""
+Verdict = Literal["ok", "fail", "refused", "info"]
+"""`ok`: reported as done. `fail`: refused because the old value was not there. `refused`: for another reason,
+but not applied. `info`: nobody knows, it may be applied at any later time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class _Judge:
             if write is None:
                 self._complain("phantom value", f"{value} was seen, and nobody wrote it")
                 continue
-            if write.verdict == "fail":
+            if write.verdict in ("fail", "refused"):
                 self._complain("refused but applied", f"{write.old} to {value}")
                 continue
             applied[value] = write
