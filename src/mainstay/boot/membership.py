@@ -1,0 +1,71 @@
+"""What a node shares with the others, opened for one process: secrets, TLS identity, RPC tokens."""
+
+import threading
+from pathlib import Path
+
+from mainstay.boot.settings import NodeSettings
+from mainstay.boot.stores import Stores
+from mainstay.cluster import identity
+from mainstay.cluster.identity import NodeIdentity
+from mainstay.cluster.keyring import KeyFile
+from mainstay.cluster.nodes import node_id
+from mainstay.cluster.rpc_tokens import RpcTokens
+from mainstay.cluster.secrets import Secrets
+from mainstay.foundation.clock import SYSTEM
+from mainstay.foundation.errors import MainstayError, OutcomeUnknown
+from mainstay.foundation.logs import get_logger
+from mainstay.storage.database import Database
+
+log = get_logger()
+
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
+_LOOKS_APART_S = 3600.0
+
+
+def secrets_of(stores: Stores) -> Secrets:
+    """The shared secrets, readable with the master key in the data directory."""
+    return secrets_in(stores.database, stores.settings.data)
+
+
+def secrets_in(database: Database, data: Path) -> Secrets:
+    return Secrets(database, KeyFile(data), SYSTEM)
+
+
+def identity_of(stores: Stores) -> NodeIdentity:
+    """Who this node is; `prepare` has made the files."""
+    return NodeIdentity(node_id(stores.settings.data), stores.settings.data)
+
+
+def rpc_tokens_of(stores: Stores) -> RpcTokens:
+    return RpcTokens(secrets_of(stores), SYSTEM)
+
+
+def ensure_certificate(stores: Stores) -> bool:
+    """Make or renew the certificate of this node when it is due; say whether that was done."""
+    names = names_of(stores.settings)
+    return identity.ensure_certificate(identity_of(stores), secrets_of(stores), names, now_ms=SYSTEM.now_ms())
+
+
+def names_of(settings: NodeSettings) -> list[str]:
+    """By which others may reach this node, beside its own name in the cluster."""
+    listened = [settings.rpc.host] if settings.rpc else []
+    named = [settings.node_address, settings.node_name, *listened]
+    return list(dict.fromkeys(name for name in named if name and name not in _EVERYWHERE))
+
+
+def keep_certificate_fresh(stores: Stores) -> threading.Event:
+    """Look once an hour whether the certificate is due, in a thread, until the event is set.
+
+    For processes that end TLS between nodes; the contexts serve the new one by themselves.
+    """
+    stop = threading.Event()
+    threading.Thread(target=_renew_until, args=(stop, stores), name="certificate", daemon=True).start()
+    return stop
+
+
+def _renew_until(stop: threading.Event, stores: Stores) -> None:
+    while not stop.wait(_LOOKS_APART_S):
+        try:
+            ensure_certificate(stores)
+        except (MainstayError, OutcomeUnknown, OSError) as error:
+            log.warning("boot.certificate_not_renewed", because=str(error))
