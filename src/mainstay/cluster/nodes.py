@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mainstay.cluster.line import Line
 from mainstay.foundation.errors import Conflict, NotFound, Unavailable
 from mainstay.foundation.ids import new_ulid
-from mainstay.storage.database import Database, Transaction
+from mainstay.storage.database import Transaction
 
 LIVE_MS = 10_000
 """Five beats of a node (`heart`)."""
@@ -155,7 +156,7 @@ def now_ms(tx: Transaction) -> int:
     return int(row[0])
 
 
-def register(database: Database, me: Introduction, *, state: State = "starting") -> int:
+def register(database: Line, me: Introduction, *, state: State = "starting") -> int:
     """Put a node on the list, in the place of what it said in an earlier life. Returns its start time.
 
     Whoever asked it to drain before has been obeyed: it ended.
@@ -189,7 +190,7 @@ def register(database: Database, me: Introduction, *, state: State = "starting")
     return at_ms
 
 
-def beat(database: Database, node: str, pulse: Pulse, *, started_ms: int) -> Heard:
+def beat(database: Line, node: str, pulse: Pulse, *, started_ms: int) -> Heard:
     """Say that the node of this id, which registered at `started_ms`, lives, and hear what is wished."""
     with database.write() as tx:
         at_ms = now_ms(tx)
@@ -209,14 +210,14 @@ def beat(database: Database, node: str, pulse: Pulse, *, started_ms: int) -> Hea
     return Heard(now_ms=at_ms, drain_asked=row is not None and int(row[0]) > 0, listed=row is not None)
 
 
-def list_nodes(database: Database) -> Listing:
+def list_nodes(database: Line) -> Listing:
     """Every node that was not forgotten, by name."""
     with database.read() as tx:
         rows = tx.rows(f"{_SELECT} ORDER BY name, id LIMIT ?", (_NODES_MAX,))
         return Listing(now_ms=now_ms(tx), nodes=[_node_of(row) for row in rows])
 
 
-def live_nodes(database: Database) -> list[NodeRow]:
+def live_nodes(database: Line) -> list[NodeRow]:
     """Those that beat within the last ten seconds and did not say that they stopped."""
     listing = list_nodes(database)
     return [node for node in listing.nodes if is_live(node, listing.now_ms)]
@@ -234,7 +235,7 @@ def condition_of(node: NodeRow, at_ms: int) -> Condition:
     return node.state
 
 
-def ask_to_drain(database: Database, name_or_id: str) -> NodeRow:
+def ask_to_drain(database: Line, name_or_id: str) -> NodeRow:
     """Wish that a node drains and ends; its heart hears it with the next beat. Asking twice is fine."""
     with database.write() as tx:
         node = _find(tx, name_or_id)
@@ -245,7 +246,7 @@ def ask_to_drain(database: Database, name_or_id: str) -> NodeRow:
     return node
 
 
-def forget(database: Database, name_or_id: str) -> NodeRow:
+def forget(database: Line, name_or_id: str) -> NodeRow:
     """Take a node off the list that will not come back. Raises `NodeStillLives`."""
     with database.write() as tx:
         node = _find(tx, name_or_id)
@@ -255,7 +256,7 @@ def forget(database: Database, name_or_id: str) -> NodeRow:
     return node
 
 
-def find(database: Database, name_or_id: str) -> NodeRow:
+def find(database: Line, name_or_id: str) -> NodeRow:
     """The node of this id or name. Raises `NoSuchNode`, `AmbiguousNode`."""
     with database.read() as tx:
         return _find(tx, name_or_id)
