@@ -16,12 +16,12 @@ from contextlib import contextmanager
 
 from mainstay.boot import setup_django
 from mainstay.boot.exits import EXIT_BUG, exit_code_of
+from mainstay.boot.membership import secret_key
 from mainstay.boot.settings import NodeSettings, load_for_child
 from mainstay.boot.stores import Stores, opened_stores
 from mainstay.foundation import failpoints, logs
 from mainstay.foundation.errors import MainstayError
 from mainstay.foundation.settings import export_to_children, from_environment
-from mainstay.ops import settings_store
 
 _PR_SET_PDEATHSIG = 1
 _OPEN_FILES = 65_536
@@ -47,7 +47,7 @@ def begun(process: str, *, orm: bool = True) -> Iterator[Stores]:
     """
     try:
         with opened_stores(begin(process)) as stores:
-            export_to_children("SECRET_KEY", settings_store.secret_key(stores.database))
+            export_to_children("SECRET_KEY", secret_key(stores))
             if orm:
                 setup_django()
             yield stores
@@ -99,3 +99,8 @@ def inherited_socket(name: str) -> int:
     # Ours alone from here on: a git process that kept it would keep the port open, and nobody would answer.
     os.set_inheritable(int(descriptor), False)
     return int(descriptor)
+
+
+def offered_socket(name: str) -> int | None:
+    """The same for a socket that not every node has."""
+    return inherited_socket(name) if from_environment(name) else None

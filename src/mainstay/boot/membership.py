@@ -1,5 +1,6 @@
 """What a node shares with the others, opened for one process: secrets, TLS identity, RPC tokens."""
 
+import secrets as randomness
 import threading
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from mainstay.storage.database import Database
 
 log = get_logger()
 
+SECRET_KEY = "django/secret_key"  # noqa: S105 - the name of the secret, not its value
+
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 _LOOKS_APART_S = 3600.0
 
@@ -29,6 +32,11 @@ def secrets_of(stores: Stores) -> Secrets:
 
 def secrets_in(database: Database, data: Path) -> Secrets:
     return Secrets(database, KeyFile(data), SYSTEM)
+
+
+def secret_key(stores: Stores) -> str:
+    """What signs sessions and links, on every node the same; made once."""
+    return secrets_of(stores).ensure(SECRET_KEY, lambda: randomness.token_urlsafe(48))
 
 
 def identity_of(stores: Stores) -> NodeIdentity:

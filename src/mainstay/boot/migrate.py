@@ -1,7 +1,8 @@
 """Bring the tables to what this program needs. Safe to run twice, and on many nodes at the same time.
 
 One at a time does the work: a file lock for SQLite (which lives on one machine), an advisory lock of the
-database for PostgreSQL. Who comes second finds nothing left to do.
+database for PostgreSQL, held by a transaction, so that a pooler in between does not lose it. Who comes
+second finds nothing left to do.
 """
 
 from collections.abc import Iterator
@@ -11,10 +12,15 @@ from pathlib import Path
 
 import mainstay
 from mainstay.boot.locks import file_lock
+from mainstay.cluster import schema
+from mainstay.cluster.schema import Migrate, Refuse, RunOn, SchemaTooNew
 from mainstay.foundation.settings import data_directory
+from mainstay.ops import settings_store
+from mainstay.storage.database import Database
 
 _LOCK_NUMBER = 0x6D61696E73746179
 """`mainstay` in ASCII: any number will do as long as nobody else takes it."""
+_PREPARED_KEPT = 8
 
 
 def fingerprint() -> str:
@@ -28,25 +34,54 @@ def fingerprint() -> str:
     return sha256(facts + settings).hexdigest()
 
 
-@contextmanager
-def migration_lock() -> Iterator[None]:
-    """Hold the lock of the database that Django is set up for."""
-    from django.db import connection  # noqa: PLC0415 - needs `setup_django` first
+def is_prepared(database: Database) -> bool:
+    """Whether this program can serve from the tables as they are. Raises `SchemaTooNew`.
 
-    if connection.vendor == "sqlite":
+    Tables of a later release that still carry this program are fine; programs of one release that differ
+    in detail (Django's tables, say) have each been here once.
+    """
+    prepared = settings_store.read(database, settings_store.PREPARED_FOR)
+    tables = schema.release_of(database)
+    decision = schema.decide(tables)
+    if isinstance(decision, Refuse):
+        raise SchemaTooNew(decision.because)
+    if prepared is None or isinstance(decision, Migrate):
+        return False
+    assert tables is not None, "without a release there is something to migrate"
+    return tables.current > schema.CURRENT or fingerprint() in prepared.split()
+
+
+def note_prepared(database: Database) -> None:
+    """Remember that this program has done its migrations and its first start."""
+    before = (settings_store.read(database, settings_store.PREPARED_FOR) or "").split()
+    ours = fingerprint()
+    kept = [ours, *(each for each in before if each != ours)][:_PREPARED_KEPT]
+    settings_store.write(database, settings_store.PREPARED_FOR, " ".join(kept))
+
+
+@contextmanager
+def migration_lock(database: Database) -> Iterator[None]:
+    """Hold the lock of the database. Waits for whoever holds it, however long their migration takes."""
+    if database.dialect == "sqlite":
         with file_lock(data_directory() / "run" / "migrate.lock"):
             yield
         return
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK_NUMBER])
-        try:
-            yield
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK_NUMBER])
+    with database.write() as tx:
+        for limit in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+            tx.execute(f"SET LOCAL {limit} = 0")
+        tx.rows("SELECT pg_advisory_xact_lock(?)::text", (_LOCK_NUMBER,))
+        yield
 
 
-def migrate() -> None:
-    """Apply what is missing. Call within `migration_lock`."""
+def migrate(database: Database) -> None:
+    """Apply what is missing, unless the tables are of a later release. Call within `migration_lock`."""
     from django.core.management import call_command  # noqa: PLC0415 - needs `setup_django` first
 
+    tables = schema.release_of(database)
+    decision = schema.decide(tables)
+    if isinstance(decision, Refuse):
+        raise SchemaTooNew(decision.because)
+    if isinstance(decision, RunOn) and tables is not None and tables.current > schema.CURRENT:
+        return
     call_command("migrate", interactive=False, verbosity=0)
+    schema.record(database)

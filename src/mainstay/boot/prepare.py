@@ -1,7 +1,8 @@
 """Everything about the truth that must hold before a node serves, done in a process of its own.
 
-1. the tables fit this program, the instance has an id, `root` exists;
-2. database and object store belong together.
+1. the tables carry this program (`cluster.schema`), the instance has an id, `root` exists;
+2. this machine is a member: it holds the master key of the database;
+3. database, object store and data directory belong together.
 
 Its own process, so that the parent of all servers stays small and never holds a database connection.
 A later start finds step 1 done by one look at the database, without importing Django.
@@ -13,12 +14,12 @@ import click
 
 from mainstay.boot import child, first_start, setup_django
 from mainstay.boot.exits import exit_code_of
-from mainstay.boot.migrate import fingerprint, migrate, migration_lock
+from mainstay.boot.migrate import is_prepared, migrate, migration_lock, note_prepared
 from mainstay.boot.settings import NodeSettings
 from mainstay.boot.stores import Stores, opened_stores
+from mainstay.cluster import schema
 from mainstay.foundation.errors import MainstayError
 from mainstay.git.native.version import require_git
-from mainstay.ops import settings_store
 
 
 def main() -> None:
@@ -34,15 +35,22 @@ def main() -> None:
 
 
 def prepare(stores: Stores) -> None:
-    """Idempotent; of several nodes that start at once, each finds the work of the others done."""
-    wanted = fingerprint()
-    if settings_store.read(stores.database, settings_store.PREPARED_FOR) != wanted:
+    """Idempotent; of several processes of one machine at once, each finds the work of the others done."""
+    if not is_prepared(stores.database):
         setup_django()
-        with migration_lock():
-            migrate()
+        with migration_lock(stores.database):
+            _refuse_strangers(stores)
+            migrate(stores.database)
             first_start.first_start(stores)
-            settings_store.write(stores.database, settings_store.PREPARED_FOR, wanted)
-    first_start.check_identity(stores)
+            note_prepared(stores.database)
+    first_start.check_every_start(stores)
+
+
+def _refuse_strangers(stores: Stores) -> None:
+    """Before anything is migrated: a machine that is no member changes nothing."""
+    if schema.release_of(stores.database) is not None:
+        first_start.check_member(stores)
+        first_start.check_database(stores)
 
 
 def prepare_for(settings: NodeSettings) -> None:

@@ -3,18 +3,21 @@
 import asyncio
 import signal
 import socket
+from functools import partial
 
 import uvloop
 
 from mainstay.boot import child, compose
+from mainstay.boot.accepting import Acceptor
 from mainstay.boot.addresses import ssh_clone_url
 from mainstay.boot.git import git_service
+from mainstay.boot.http_server import announcers
+from mainstay.boot.membership import secrets_of
 from mainstay.boot.stores import Stores
 from mainstay.doors.ssh.host_keys import host_keys_from
 from mainstay.doors.ssh.server import serve
 from mainstay.doors.ssh.settings import SshSettings
 from mainstay.foundation.clock import SYSTEM
-from mainstay.ops.settings_store import InstanceSettings
 
 
 def main() -> None:
@@ -27,10 +30,12 @@ def main() -> None:
 async def _serve(stores: Stores, listener: socket.socket) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    keys = await asyncio.to_thread(host_keys_from, InstanceSettings(stores.database))
+    keys = await asyncio.to_thread(host_keys_from, secrets_of(stores))
     service = git_service(stores)
+    proxies = announcers(stores.settings, "ssh")
     server = await serve(
         listener=listener,
+        accept=partial(Acceptor, proxies=proxies) if proxies else None,
         service=service,
         gate=compose.git_gate(stores),
         host_keys=keys,

@@ -68,8 +68,8 @@ def command(only_look: bool, apply_prepared: bool, data: Path | None, as_json: b
 
 def _rebuild(stores: Stores, marker: Marker, *, apply_prepared: bool) -> RebuildReport:
     setup_django()
-    with migration_lock():
-        migrate()
+    with migration_lock(stores.database):
+        migrate(stores.database)
     if settings_store.read(stores.database, settings_store.PREPARED_FOR) is None:
         # Nobody ever served from this database. A start that was refused may have given it a name of its
         # own; from now on it is the database of the instance in the store.

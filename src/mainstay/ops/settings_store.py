@@ -1,14 +1,12 @@
 """Settings that belong to the instance, not to a node: they live in the database, so that nodes are equal."""
 
-import secrets
 from collections.abc import Callable
 
 from mainstay.storage.database import Database, Transaction
 
-SECRET_KEY = "secret_key"  # noqa: S105 - the name of the setting, not its value
 INSTANCE_ID = "instance_id"
 PREPARED_FOR = "prepared_for"
-"""Fingerprint of the program version whose tables and first start are done."""
+"""Fingerprints of the programs whose tables and first start are done, the latest first."""
 
 _TABLE_EXISTS = {
     "sqlite": "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'instance_setting'",
@@ -45,24 +43,13 @@ def ensure(database: Database, key: str, make: Callable[[], str]) -> str:
     return value
 
 
-def secret_key(database: Database) -> str:
-    """What signs sessions and links; made once per instance."""
-    return ensure(database, SECRET_KEY, lambda: secrets.token_urlsafe(48))
+def take_out(tx: Transaction, key: str) -> str | None:
+    """The value, which is not kept any longer; None when there was none."""
+    value = _value_of(tx, key)
+    tx.execute("DELETE FROM instance_setting WHERE key = ?", (key,))
+    return value
 
 
 def _value_of(tx: Transaction, key: str) -> str | None:
     row = tx.row("SELECT value FROM instance_setting WHERE key = ?", (key,))
     return None if row is None else str(row[0])
-
-
-class InstanceSettings:
-    """The same as an object, for rooms below that keep something for the whole installation."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def get(self, name: str) -> str | None:
-        return read(self._database, name)
-
-    def put_if_absent(self, name: str, value: str) -> str:
-        return ensure(self._database, name, lambda: value)

@@ -1,4 +1,4 @@
-"""The keys by which clients recognise this server: made once, kept in the database, equal on every node.
+"""The keys by which clients recognise this server: made once, a shared secret, equal on every node.
 
 Ed25519, and RSA of 3072 bits for old clients. No ECDSA: the NIST curves fail the audits that we want to
 pass, and no client needs them that could not use one of the others.
