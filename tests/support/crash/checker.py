@@ -36,11 +36,11 @@ def violations(world: World, history: History, attempt: Attempt, report: dict[st
         if number is None:
             lost = report is not None and "ok" in report.values()
             return ["the project of an acknowledged push is not there"] if lost else []
-        refs = _refs(truth, number)
+        refs = refs_of(truth, number)
         found = [
             *judge(history.refs, attempt, report, refs),
-            *_object_findings(truth, number, refs),
-            *_log_findings(truth, number),
+            *object_findings(truth, number, refs),
+            *log_findings(truth, number),
             *_event_findings(truth, history, number),
         ]
     found += leftovers(world)
@@ -71,11 +71,11 @@ def judge(
     return found
 
 
-def _refs(truth: Truth, number: int) -> dict[str, str]:
+def refs_of(truth: Truth, number: int) -> dict[str, str]:
     return {ref.name.decode(): ref.oid for ref in truth.ledger.refs(number)[1]}
 
 
-def _object_findings(truth: Truth, number: int, refs: dict[str, str]) -> list[str]:
+def object_findings(truth: Truth, number: int, refs: dict[str, str]) -> list[str]:
     """Put the packs of the manifest and the refs into a fresh repository and let git look at it."""
     with tempfile.TemporaryDirectory(prefix="mainstay-crash-") as directory:
         bare = Path(directory)
@@ -96,7 +96,7 @@ def _object_findings(truth: Truth, number: int, refs: dict[str, str]) -> list[st
     return [] if done.returncode == 0 else [f"git fsck: {done.stdout}{done.stderr}"]
 
 
-def _log_findings(truth: Truth, number: int) -> list[str]:
+def log_findings(truth: Truth, number: int) -> list[str]:
     """The first half of `mainstay fsck`, after the journal has caught up."""
     while catch_up(truth.ledger, truth.objects, limit=100).changes == 100:
         pass
