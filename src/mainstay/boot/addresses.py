@@ -15,9 +15,16 @@ def http_url(settings: NodeSettings) -> str:
 
 def ssh_clone_url(settings: NodeSettings, path: str) -> str:
     """The address of the project at `path`; the short form where the port is the usual one."""
-    host = urlsplit(settings.external_url).hostname or _host_of(settings)
-    port = settings.ssh.port
+    host, port = ssh_address(settings)
+    host = f"[{host}]" if ":" in host else host or _host_of(settings)
     return f"git@{host}:{path}.git" if port == _SSH_PORT else f"ssh://git@{host}:{port}/{path}.git"
+
+
+def ssh_address(settings: NodeSettings) -> tuple[str, int]:
+    """Host and port that people use; the host is empty when the settings do not say."""
+    if settings.external_ssh:
+        return settings.external_ssh.host, settings.external_ssh.port
+    return urlsplit(settings.external_url).hostname or "", settings.ssh.port
 
 
 def _host_of(settings: NodeSettings) -> str:

@@ -3,6 +3,7 @@
 from mainstay import __version__
 from mainstay.access.actors import Actor
 from mainstay.boot import setup_django
+from mainstay.boot.addresses import ssh_address
 from mainstay.boot.git import GitTools
 from mainstay.boot.settings import NodeSettings
 from mainstay.boot.stores import Stores
@@ -26,13 +27,14 @@ def git_gate(stores: Stores) -> GitGate:
 def api_kit(stores: Stores, tools: GitTools) -> Kit:
     """What the API's endpoints work with."""
     settings = stores.settings
+    ssh_host, ssh_port = ssh_address(settings)
     return Kit(
         database=stores.database,
         ledger=stores.ledger,
         clock=SYSTEM,
         browser=tools.browser,
         writer=tools.writer,
-        addresses=Addresses(external_url=settings.external_url, ssh_host="", ssh_port=settings.ssh.port),
+        addresses=Addresses(external_url=settings.external_url, ssh_host=ssh_host, ssh_port=ssh_port),
         revision=__version__,
         accounts=_accounts(settings),
     )

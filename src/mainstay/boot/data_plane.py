@@ -9,20 +9,20 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import uvicorn
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from mainstay import __version__
 from mainstay.boot import child, compose
 from mainstay.boot.addresses import http_url
 from mainstay.boot.entrance import Door, Entrance, Scope
 from mainstay.boot.git import git_service
-from mainstay.boot.http_protocol import server_options
+from mainstay.boot.http_server import DataSockets, HealthServer, HttpServer, inherited_sockets
 from mainstay.boot.layout import Layout
-from mainstay.boot.state import process_names, read_state
+from mainstay.boot.roles import not_served
+from mainstay.boot.state import Phase, process_names, read_state
 from mainstay.boot.stores import Stores
+from mainstay.boot.vitals import Vitals
 from mainstay.boot.watching import dependencies_of
 from mainstay.doors.githttp.app import GitHttp
 from mainstay.doors.githttp.settings import GitHttpSettings
@@ -48,9 +48,8 @@ def main() -> None:
         layout = Layout(stores.settings.data)
         os.chdir(layout.run)  # the path of a Unix socket has 107 bytes at most; a relative one always fits
         BUILD.labels(__version__).set(1)
-        listener = socket.socket(fileno=child.inherited_socket("HTTP_FD"))
         plane = DataPlane(stores, layout)
-        plane.run(listener)
+        plane.run(inherited_sockets())
 
 
 class DataPlane:
@@ -60,6 +59,7 @@ class DataPlane:
         self._stores = stores
         self._layout = layout
         self._watchdog = LoopWatchdog()
+        self._vitals = Vitals(stores, phase=self._phase)
         self._service = git_service(stores)
         self._git = GitHttp(
             service=self._service,
@@ -69,19 +69,23 @@ class DataPlane:
             clone_url=lambda path: f"{http_url(stores.settings)}/{path}.git",
         )
         self._web = WebProxy(layout.web_socket.relative_to(layout.run))
-        self._server = _Server(self._application(), stores.settings.drain_seconds)
+        self._watch = self._health_door()
+        self._server = _Server(self._application(), stores.settings)
 
-    def run(self, listener: socket.socket) -> None:
+    def run(self, sockets: DataSockets) -> None:
         with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
-            runner.run(self._serve(listener))
+            runner.run(self._serve(sockets))
 
-    async def _serve(self, listener: socket.socket) -> None:
+    async def _serve(self, sockets: DataSockets) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop_soon)
         beat = asyncio.create_task(self._watchdog.beat())
+        self._vitals.start()
         try:
-            await self._server.serve(sockets=[listener])
+            async with self._health_port(sockets.health):
+                await self._server.serve_on(http=sockets.http, https=sockets.https)
         finally:
+            await self._vitals.stop()
             beat.cancel()
             await self._web.close()
             self._git.close()
@@ -93,58 +97,85 @@ class DataPlane:
         notice_s = self._stores.settings.drain_notice_seconds
         asyncio.get_running_loop().call_later(notice_s, self._server.stop)
 
-    def _application(self) -> Entrance:
+    @asynccontextmanager
+    async def _health_port(self, listener: socket.socket | None) -> AsyncIterator[None]:
+        """Open to the end of the drain, when the other ports take nobody any more."""
+        if listener is None:
+            yield
+            return
+        doors = [
+            Door("health", health.claims, self._watch),
+            Door("none", lambda _scope: True, health.nothing_here),
+        ]
+        server = HealthServer(self._entrance(doors), self._stores.settings)
+        serving = asyncio.create_task(server.serve([listener]))
+        try:
+            yield
+        finally:
+            server.stop()
+            await serving
+
+    def _health_door(self) -> health.HealthDoor:
         settings = self._stores.settings
-        watch = health.HealthDoor(
+        return health.HealthDoor(
             dependencies=dependencies_of(self._stores),
             view=self._view,
             before_metrics=self._count_processes,
             allowlist=settings.monitoring_allowlist,
             token=settings.health_token,
+            is_well=self._vitals.watch.is_well,
+            peer_token=self._vitals.peer_token,
         )
-        doors = [
-            Door("git", _is_git, self._git),
-            Door("health", health.claims, watch),
-            Door("web", lambda _scope: True, self._web),
-        ]
+
+    def _application(self) -> Entrance:
+        watch = Door("health", health.claims, self._watch)
+        roles = self._stores.settings.roles
+        if "web" not in roles:
+            return self._entrance([watch, Door("none", lambda _scope: True, not_served(roles))])
+        git, web = Door("git", _is_git, self._git), Door("web", lambda _scope: True, self._web)
+        return self._entrance([git, watch, web])
+
+    def _entrance(self, doors: Sequence[Door]) -> Entrance:
         return Entrance(
-            doors, trusted_proxies=settings.trusted_proxies, is_draining=lambda: self._server.draining
+            doors,
+            trusted_proxies=self._stores.settings.trusted_proxies,
+            is_draining=lambda: self._server.draining,
         )
 
     def _count_processes(self) -> None:
         """What the supervisor knows, put among the numbers of the process that is asked for them."""
         state = read_state(self._layout.state)
         running = state.processes if state else {}
-        for name in process_names(self._stores.settings.data_processes):
+        settings = self._stores.settings
+        for name in process_names(settings.data_processes, settings.roles):
             PROCESS_UP.labels(name).set(name in running and running[name].ready)
             RESTARTS.labels(name).set(running[name].restarts if name in running else 0)
 
     def _view(self) -> NodeView:
-        state = read_state(self._layout.state)
-        phase = "draining" if self._server.draining else state.phase if state else "starting"
-        return NodeView(phase=phase, loop_lag_s=self._watchdog.lag_s, beat_age_s=self._watchdog.beat_age_s)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own ideas about signals; says when it is ready."""
-
-    def __init__(self, application: Entrance, drain_seconds: int) -> None:
-        super().__init__(
-            uvicorn.Config(application, timeout_graceful_shutdown=drain_seconds, **server_options())
+        verdict = self._vitals.watch.verdict
+        return NodeView(
+            phase=self._phase(),
+            loop_lag_s=self._watchdog.lag_s,
+            beat_age_s=self._watchdog.beat_age_s,
+            problem="" if verdict.takes_traffic else verdict.because,
         )
-        self.draining = False
+
+    def _phase(self) -> Phase:
+        if self._server.draining:
+            return "draining"
+        state = read_state(self._layout.state)
+        return state.phase if state else "starting"
+
+
+class _Server(HttpServer):
+    """Says when it is ready, and remembers that it is to stop."""
+
+    draining = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         child.say_ready()
         child.set_up_orm_beside()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def stop(self) -> None:
-        self.should_exit = True
 
 
 def _is_git(scope: Scope) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mainstay.foundation.proxy_header import Endpoint
+
 SILENT_BYTES_MAX = 64 * 1024
 HEAD_SECONDS_MAX = 15.0
 CONNECTIONS_MAX = 4096
@@ -76,6 +78,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._deadline = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class AnnouncedHttpProtocol(BoundedHttpProtocol):
+    """A connection through `boot.accepting`; a proxy may have announced whose it is."""
+
+    announced: Endpoint | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.announced:
+            self.client = (self.announced.host, self.announced.port)
 
 
 def server_options() -> dict[str, Any]:

@@ -6,8 +6,10 @@ queue; and port 0 leaves the choice to the kernel without a gap in which somebod
 
 import errno
 import socket
+from dataclasses import dataclass, replace
 
 from mainstay.boot.parsing import Address
+from mainstay.boot.settings import NodeSettings
 from mainstay.foundation.errors import Unavailable
 
 _BACKLOG = 2048
@@ -19,6 +21,51 @@ class PortTaken(Unavailable):
 
 class CannotListen(Unavailable):
     """The address is not one of this machine, or this user may not use the port."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicSockets:
+    """What a node listens on, by setting. `https` and `health` only when they are wanted, `ssh` by role."""
+
+    http: socket.socket
+    ssh: socket.socket | None = None
+    https: socket.socket | None = None
+    health: socket.socket | None = None
+
+    def inherited_by_data(self) -> dict[str, int]:
+        """For the data processes: variable and descriptor."""
+        given = {"HTTP_FD": self.http, "HTTPS_FD": self.https, "HEALTH_FD": self.health}
+        return {name: listener.fileno() for name, listener in given.items() if listener}
+
+    def close_http(self) -> None:
+        """All that the data processes serve."""
+        for listener in (self.http, self.https, self.health):
+            if listener:
+                listener.close()
+
+    def close_ssh(self) -> None:
+        if self.ssh:
+            self.ssh.close()
+
+    def close(self) -> None:
+        self.close_http()
+        self.close_ssh()
+
+
+def open_sockets(settings: NodeSettings) -> tuple[PublicSockets, NodeSettings]:
+    """Open them all, and say where they really are: port 0 has become a number."""
+    http = listen(settings.http, option="--http")
+    ssh = listen(settings.ssh, option="--ssh") if "ssh" in settings.roles else None
+    https = listen(settings.https, option="--https") if settings.https else None
+    health = listen(settings.health, option="--health") if settings.health else None
+    actual = replace(
+        settings,
+        http=address_of(http),
+        ssh=address_of(ssh) if ssh else settings.ssh,
+        https=address_of(https) if https else None,
+        health=address_of(health) if health else None,
+    )
+    return PublicSockets(http, ssh, https, health), actual
 
 
 def listen(address: Address, *, option: str) -> socket.socket:

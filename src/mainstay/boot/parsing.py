@@ -15,6 +15,7 @@ from mainstay.storage.objects.location import parse_location
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 Role = Literal["web", "git", "ssh", "worker"]
+DoorName = Literal["http", "https", "ssh"]
 
 _REDIS_SCHEMES = {f"{kind}{way}" for kind in ("redis", "rediss") for way in ("", "+sentinel", "+cluster")} | {
     "unix"
@@ -59,6 +60,13 @@ def roles(text: str) -> frozenset[Role]:
             f"{', '.join(sorted(unknown)) or 'nothing'}: roles are {', '.join(get_args(Role))} or all"
         )
     return frozenset(cast("set[Role]", given))
+
+
+def doors(text: str) -> frozenset[DoorName]:
+    given = {part.strip() for part in text.split(",")}
+    if unknown := given - set(get_args(DoorName)):
+        raise Invalid(f"{', '.join(sorted(unknown)) or 'nothing'}: doors are {', '.join(get_args(DoorName))}")
+    return frozenset(cast("set[DoorName]", given))
 
 
 def node_name(text: str) -> str:
@@ -139,6 +147,16 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
         if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
             raise Invalid(f"{text!r} is not a whole number from {least} to {most}")
         return int(text)
+
+    return read
+
+
+def whole_number_or_auto(least: int, most: int) -> Callable[[str], int | None]:
+    """None for `auto`, which somebody else works out."""
+    number = whole_number(least, most)
+
+    def read(text: str) -> int | None:
+        return None if text == "auto" else number(text)
 
     return read
 

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mainstay.boot import parsing
-from mainstay.boot.parsing import Address, Networks, Role
+from mainstay.boot.parsing import Address, DoorName, Networks, Role
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import LogFormat, Secret
 from mainstay.foundation.settings import environment
@@ -48,6 +48,8 @@ class NodeSettings:
     """Soft state that may be lost at any time; empty: none."""
     external_url: str
     """What people type, when it differs from `http`; empty: work it out from the request."""
+    external_ssh: Address | None
+    """HOST:PORT that people reach over SSH; none: the host of `external_url` and the port of `ssh`."""
     trusted_proxies: Networks
     """Peers whose `X-Forwarded-For` and `X-Request-Id` are believed."""
     monitoring_allowlist: Networks
@@ -59,7 +61,8 @@ class NodeSettings:
     drain_seconds: int
     """How long a stop waits for requests and pushes under way."""
     drain_notice_seconds: int
-    """How long a stop goes on accepting while readiness says 503, so that balancers look away first."""
+    """How long a stop goes on accepting while readiness says 503, so that balancers look away first.
+    `auto`: 3 with PostgreSQL, where there may be other nodes to look at, else 0."""
     http_idle_seconds: int
     """Longest silence of a client in the middle of a request of Git over HTTP."""
     ssh_idle_seconds: int
@@ -86,7 +89,9 @@ class NodeSettings:
     health: Address | None
     """A plain port for health and metrics only, which never expects a PROXY header."""
     proxy_protocol: Networks
-    """Peers that begin each connection, HTTP and SSH, with a PROXY header (version 1 or 2)."""
+    """Peers that begin each connection with a PROXY header (version 1 or 2); nobody else may send one."""
+    proxy_protocol_on: frozenset[DoorName]
+    """The doors where they do so: http, https, ssh; all of them by default."""
     push_hold_seconds: int
     """How long a push waits for a database that is away before it fails."""
     stale_reads_seconds: int
@@ -110,12 +115,13 @@ _OPTIONS: Mapping[str, _Option] = {
     "object_store": _Option(parsing.object_store, lambda data: str(data / "objects")),
     "redis_url": _Option(parsing.redis_url),
     "external_url": _Option(parsing.external_url),
+    "external_ssh": _Option(parsing.address_or_none),
     "trusted_proxies": _Option(parsing.networks),
     "monitoring_allowlist": _Option(parsing.networks, "127.0.0.0/8,::1/128"),
     "never_banned": _Option(parsing.networks),
     "health_token": _Option(Secret),
     "drain_seconds": _Option(parsing.whole_number(0, 3600), "60"),
-    "drain_notice_seconds": _Option(parsing.whole_number(0, 600), "0"),
+    "drain_notice_seconds": _Option(parsing.whole_number_or_auto(0, 600), "auto"),
     "http_idle_seconds": _Option(parsing.whole_number(1, 3600), "60"),
     "ssh_idle_seconds": _Option(parsing.whole_number(1, 3600), "600"),
     "data_processes": _Option(parsing.whole_number(1, 64), lambda _: str(min(4, os.cpu_count() or 1))),
@@ -130,12 +136,14 @@ _OPTIONS: Mapping[str, _Option] = {
     "tls_key": _Option(str),
     "health": _Option(parsing.address_or_none),
     "proxy_protocol": _Option(parsing.networks),
+    "proxy_protocol_on": _Option(parsing.doors, "http,https,ssh"),
     "push_hold_seconds": _Option(parsing.whole_number(0, 3600), "60"),
     "stale_reads_seconds": _Option(parsing.whole_number(0, 86_400), "0"),
     "log_format": _Option(parsing.one_of("auto", "json", "text"), "auto"),
     "log_level": _Option(parsing.one_of("debug", "info", "warning", "error"), "info"),
 }
 OPTION_NAMES = tuple(_OPTIONS)
+_NOTICE_S = 3
 
 
 def load(flags: Mapping[str, str | None], *, config: Path | None = None) -> NodeSettings:
@@ -173,7 +181,14 @@ def assemble(
             found.append(f"{name}: {error}")
     if found:
         raise InvalidSettings(found)
+    if values["drain_notice_seconds"] is None:
+        values["drain_notice_seconds"] = _drain_notice_s(values["database_url"])
     return NodeSettings(data=data, **values)
+
+
+def _drain_notice_s(database_url: str) -> int:
+    """Longer than the usual second or two between the checks of a balancer; without one, Ctrl-C is at once."""
+    return 0 if database_url.startswith("sqlite") else _NOTICE_S
 
 
 def as_text(settings: NodeSettings) -> dict[str, str]:

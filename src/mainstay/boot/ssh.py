@@ -46,6 +46,7 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
     child.say_ready()
     child.set_up_orm_beside()
     await stop.wait()
+    await asyncio.sleep(stores.settings.drain_notice_seconds)  # balancers look away first
     await server.stop(drain_s=stores.settings.drain_seconds)
     service.close()
 

@@ -3,7 +3,8 @@
 Start: lock the data directory, open the public sockets, prepare the truth, start the processes, and when
 all are ready say what to type next. Run: restart what ends (`fate` decides). Stop, on SIGTERM or Ctrl-C:
 
-1. readiness turns 503; the data plane and SSH stop accepting and finish what is under way;
+1. readiness turns 503, and for `drain_notice_seconds` balancers have time to see it; then the data plane
+   and SSH stop accepting and finish what is under way;
 2. the web process and the worker stop, because requests passed on by the data plane needed them;
 3. whatever is left after its time is killed. A second Ctrl-C does that at once.
 """
@@ -14,19 +15,20 @@ import signal
 import socket
 import subprocess  # noqa: TID251 - this is where servers start
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from types import FrameType
 
 from mainstay.boot import fate
 from mainstay.boot.layout import Layout, make_directories, wipe_leftovers
-from mainstay.boot.listening import address_of, listen
+from mainstay.boot.listening import PublicSockets, open_sockets
 from mainstay.boot.locks import pid_lock
 from mainstay.boot.numbers import forget_dead
+from mainstay.boot.parsing import Role
 from mainstay.boot.process import Program, Running
 from mainstay.boot.settings import NodeSettings, as_text, remember
 from mainstay.boot.state import NodeState, Phase, ProcessState, data_names, write_state
+from mainstay.boot.tls import certificate_of
 from mainstay.foundation import failpoints
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.errors import Unavailable
@@ -55,11 +57,11 @@ def serve(settings: NodeSettings, *, announce: Announce, clock: Clock = SYSTEM) 
     make_directories(layout)
     with pid_lock(layout.pid):
         wipe_leftovers(layout)
-        http = listen(settings.http, option="--http")
-        ssh = listen(settings.ssh, option="--ssh")
-        actual = replace(settings, http=address_of(http), ssh=address_of(ssh))
+        if settings.https:
+            certificate_of(settings)  # an unusable one is said here, in the terminal
+        sockets, actual = open_sockets(settings)
         remember(actual)
-        Supervisor(actual, layout, http=http, ssh=ssh, announce=announce, clock=clock).run()
+        Supervisor(actual, layout, sockets=sockets, announce=announce, clock=clock).run()
 
 
 class Supervisor:
@@ -70,15 +72,13 @@ class Supervisor:
         settings: NodeSettings,
         layout: Layout,
         *,
-        http: socket.socket,
-        ssh: socket.socket,
+        sockets: PublicSockets,
         announce: Announce,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._layout = layout
-        self._http = http
-        self._ssh = ssh
+        self._sockets = sockets
         self._announce = announce
         self._clock = clock
         self._environment = child_environment(
@@ -86,7 +86,10 @@ class Supervisor:
             metrics_in=layout.metrics,
         )
         self._programs = programs(
-            http_fd=http.fileno(), ssh_fd=ssh.fileno(), data_processes=settings.data_processes
+            data_fds=sockets.inherited_by_data(),
+            ssh_fd=sockets.ssh.fileno() if sockets.ssh else None,
+            data_processes=settings.data_processes,
+            roles=settings.roles,
         )
         self._running: dict[str, Running] = {}
         self._failures: dict[str, int] = {}
@@ -202,9 +205,8 @@ class Supervisor:
         log.info("boot.drain_started", drain_seconds=self._settings.drain_seconds)
         git_doors = [*data_names(self._settings.data_processes), "ssh"]
         self._ask_to_end(git_doors)
-        self._ssh.close()
         self._wait_for_end(git_doors, within_s=self._settings.drain_notice_seconds)
-        self._http.close()
+        self._sockets.close()
         self._wait_for_end(git_doors, within_s=self._settings.drain_seconds + _SLACK_S)
         self._ask_to_end(["web", "worker"])
         self._wait_for_end(["web", "worker"], within_s=_WEB_STOP_S)
@@ -229,8 +231,7 @@ class Supervisor:
         for running in self._running.values():
             log.warning("boot.process_killed", name=running.program.name)
             running.kill()
-        self._http.close()
-        self._ssh.close()
+        self._sockets.close()
         self._selector.close()
         self._layout.state.unlink(missing_ok=True)
 
@@ -245,25 +246,25 @@ class Supervisor:
         state = NodeState(
             phase=self._phase,
             http=str(self._settings.http),
-            ssh=str(self._settings.ssh),
+            ssh=str(self._settings.ssh) if self._sockets.ssh else "",
             processes={"serve": ProcessState(pid=os.getpid(), ready=True), **processes},
         )
         write_state(self._layout.state, state)
 
 
-def programs(*, http_fd: int, ssh_fd: int, data_processes: int) -> Sequence[Program]:
+def programs(
+    *, data_fds: Mapping[str, int], ssh_fd: int | None, data_processes: int, roles: Collection[Role]
+) -> Sequence[Program]:
     """The processes of a node, in start order: what needs longest to start goes first.
 
-    The data processes share one socket; whichever is free takes the next connection.
+    The data processes share one socket; whichever is free takes the next connection. They always run: health,
+    metrics and the heart are theirs.
     """
     return [
-        _program("web"),
-        *[
-            _program(name, module="data_plane", inherits={"HTTP_FD": http_fd})
-            for name in data_names(data_processes)
-        ],
-        _program("ssh", inherits={"SSH_FD": ssh_fd}),
-        _program("worker"),
+        *([_program("web")] if "web" in roles else []),
+        *[_program(name, module="data_plane", inherits=data_fds) for name in data_names(data_processes)],
+        *([_program("ssh", inherits={"SSH_FD": ssh_fd})] if ssh_fd is not None else []),
+        *([_program("worker")] if "worker" in roles else []),
     ]
 
 

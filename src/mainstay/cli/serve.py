@@ -19,6 +19,10 @@ from mainstay.foundation import logs
 @click.option("--database-url", metavar="URL", help="sqlite:///PATH or postgresql://…  [default: in DATA]")
 @click.option("--object-store", metavar="URL", help="A directory, s3://BUCKET/…, …  [default: in DATA]")
 @click.option("--redis-url", metavar="URL", help="Soft state, may be lost at any time.  [default: none]")
+@click.option("--https", metavar="HOST:PORT", help="Where to end TLS here, too.  [default: nowhere]")
+@click.option("--tls-certificate", metavar="FILE", help="PEM, with its chain; for --https.")
+@click.option("--tls-key", metavar="FILE", help="PEM, without a passphrase; for --https.")
+@click.option("--health", metavar="HOST:PORT", help="A port for health and metrics only.  [default: none]")
 @click.option("--external-url", metavar="URL", help="What people type, when it is not --http.")
 def command(config: Path | None, **flags: str | None) -> None:
     """Run a node until Ctrl-C or SIGTERM, which finish what is under way first.

@@ -6,6 +6,7 @@
 | `/-/readiness[?all=1]` | may this node take traffic; with `all`, are its dependencies well |
 | `/-/liveness` | does the event loop turn |
 | `/-/metrics` | Prometheus |
+| `/-/dependencies?of=database` (or `objects`) | does it answer this node now; for other nodes |
 | `/health_check[/database|/cache|/migrations|/geo][.json]` | for people and monitors, not for balancers |
 | `/status` | does this node serve people; told to anybody |
 
@@ -32,8 +33,11 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _HEALTH_CHECK = re.compile(r"/health_check(?:/(database|cache|migrations|geo))?(\.json)?/?")
-_PATHS = frozenset({"/-/health", "/-/readiness", "/-/liveness", "/-/metrics", "/status"})
+_DEPENDENCIES = "/-/dependencies"
+_PATHS = frozenset({"/-/health", "/-/readiness", "/-/liveness", "/-/metrics", "/status", _DEPENDENCIES})
 _CHECK_S_MAX = 5.0
+NO_TOKEN = Secret("")
+"""Opens nothing."""
 _LOOKS: dict[str, Sequence[Look]] = {
     "": ALL,
     "database": (database_check,),
@@ -61,13 +65,18 @@ class HealthDoor:
         token: Secret,
         before_metrics: Callable[[], None] = lambda: None,
         role: str = "single",
+        is_well: Callable[[str], bool] = lambda _dependency: False,
+        peer_token: Secret = NO_TOKEN,
     ) -> None:
+        """`is_well` says whether a dependency answers now; `peer_token` opens only that question."""
         self._dependencies = dependencies
         self._view = view
         self._allowlist = allowlist
         self._token = token
         self._before_metrics = before_metrics
         self._role = role
+        self._is_well = is_well
+        self._peer_token = peer_token
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="health")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - no body is read
@@ -87,15 +96,23 @@ class HealthDoor:
             return decisions.node_status(self._view(), role=self._role, maintenance=False, lag_s=0.0)
         if not self._may_ask(scope):
             return NOT_FOUND
-        return await self._tell(scope["path"], _flag(scope, b"all"))
+        return await self._tell(scope)
 
     def _may_ask(self, scope: Scope) -> bool:
         header: bytes = dict(scope["headers"]).get(b"token", b"")
         given = header.decode("latin-1") or _parameter(scope, b"token")
+        if scope["path"] == _DEPENDENCIES and decisions.may_ask(
+            "", given, allowlist=(), token=self._peer_token
+        ):
+            return True
         return decisions.may_ask(scope["client"][0], given, allowlist=self._allowlist, token=self._token)
 
-    async def _tell(self, path: str, with_all: bool) -> Answer:
+    async def _tell(self, scope: Scope) -> Answer:
+        path, with_all = scope["path"], _flag(scope, b"all")
         match path:
+            case "/-/dependencies":
+                of = _parameter(scope, b"of")
+                return decisions.dependency(well=await self._in_thread(lambda: self._is_well(of)))
             case "/-/health":
                 return decisions.health()
             case "/-/readiness":
@@ -127,6 +144,12 @@ class HealthDoor:
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
+    """For a port that serves this door only: whatever else is asked for is not there."""
+    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _parameter(scope: Scope, name: bytes) -> str:

@@ -11,6 +11,8 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Protocol
 
 import asyncssh
 
@@ -19,6 +21,7 @@ from mainstay.doors.ssh.conversation import Conversations
 from mainstay.doors.ssh.settings import SshSettings
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.logs import get_logger
+from mainstay.foundation.proxy_header import Endpoint
 from mainstay.product.projects.admission import GitGate
 from mainstay.repository.service import GitService
 
@@ -43,17 +46,27 @@ _RSA_SIGNATURES = (b"rsa-sha2-512", b"rsa-sha2-256")
 _BACKLOG = 512
 
 
+class Listening(Protocol):
+    """Takes connections until it is closed."""
+
+    def close(self) -> None: ...
+
+    async def wait_closed(self) -> None: ...
+
+
+ProtocolFor = Callable[[Endpoint | None], asyncio.BaseProtocol]
+Accept = Callable[[socket.socket, ProtocolFor], Listening]
+"""Another way to take connections from a socket: one that hears from proxies whose they are."""
+
+
 class SshServer:
     """A server that listens. `port` tells where, when it was asked for port 0."""
 
-    def __init__(self, acceptor: asyncssh.SSHAcceptor, crowd: Crowd, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, acceptor: Listening, port: int, crowd: Crowd, threads: ThreadPoolExecutor) -> None:
         self._acceptor = acceptor
+        self.port = port
         self._crowd = crowd
         self._threads = threads
-
-    @property
-    def port(self) -> int:
-        return self._acceptor.get_port()
 
     async def stop(self, *, drain_s: float) -> None:
         """Stop listening, let sessions end for at most `drain_s`, then close everything."""
@@ -75,6 +88,7 @@ async def serve(
     host: str = "",
     port: int = 0,
     listener: socket.socket | None = None,
+    accept: Accept | None = None,
     service: GitService,
     gate: GitGate,
     host_keys: Sequence[asyncssh.SSHKey],
@@ -84,7 +98,8 @@ async def serve(
 ) -> SshServer:
     """Listen and serve until `stop`. `clone_url` makes the address of a project's path, to be shown.
 
-    `listener` is a socket that somebody opened already, and takes the place of `host` and `port`.
+    `listener` is a socket that somebody opened already, and takes the place of `host` and `port`. With it,
+    `accept` may take the place of asyncssh's own way to take connections.
     """
     threads = ThreadPoolExecutor(settings.gate_threads, thread_name_prefix="ssh-gate")
     conversations = Conversations(
@@ -95,13 +110,34 @@ async def serve(
     def connection() -> Connection:
         return Connection(crowd=crowd, conversations=conversations, gate=gate, threads=threads)
 
-    acceptor = await asyncssh.listen(
-        host,
-        port,
-        sock=listener,
+    options = await asyncio.to_thread(_options, connection, host_keys, settings)
+    if listener and accept:
+        port = listener.getsockname()[1]
+        acceptor: Listening = accept(listener, partial(_protocol, asyncio.get_running_loop(), options))
+    else:
+        listening = await asyncssh.listen(
+            host, port, sock=listener, backlog=_BACKLOG, config=None, options=options
+        )
+        acceptor, port = listening, listening.get_port()
+    log.info("ssh.started", host=host, port=port)
+    return SshServer(acceptor, port, crowd, threads)
+
+
+def _protocol(
+    loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions, client: Endpoint | None
+) -> asyncio.BaseProtocol:
+    connection = asyncssh.SSHServerConnection(loop, options)
+    if client:
+        connection.set_extra_info(peername=(client.host, client.port))
+    return connection
+
+
+def _options(
+    connection: Callable[[], Connection], host_keys: Sequence[asyncssh.SSHKey], settings: SshSettings
+) -> asyncssh.SSHServerConnectionOptions:
+    return asyncssh.SSHServerConnectionOptions(
         server_factory=connection,
         server_host_keys=_offered(host_keys),
-        backlog=_BACKLOG,
         config=None,
         server_version="Mainstay",
         kex_algs=KEX,
@@ -124,8 +160,6 @@ async def serve(
         line_editor=False,
         encoding=None,
     )
-    log.info("ssh.started", host=host, port=acceptor.get_port())
-    return SshServer(acceptor, crowd, threads)
 
 
 def _offered(host_keys: Sequence[asyncssh.SSHKey]) -> list[asyncssh.SSHKeyPair]:

@@ -70,6 +70,8 @@ def _external_url(request: HttpRequest) -> str:
 
 
 def _ssh_url(host: str) -> str:
-    _, _, port = (from_environment("SSH") or "127.0.0.1:2222").rpartition(":")
+    external = from_environment("EXTERNAL_SSH")
+    announced, _, port = (external or from_environment("SSH") or "127.0.0.1:2222").rpartition(":")
+    host = announced.strip("[]") if external else host
     bracketed = f"[{host}]" if ":" in host else host
     return f"ssh://git@{bracketed}" if port == _SSH_PORT else f"ssh://git@{bracketed}:{port}"
