@@ -1,15 +1,19 @@
 """What every database promises to the rooms above it."""
 
+import sqlite3
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from mainstay.foundation.errors import Invalid, Unavailable
-from mainstay.storage.database import ConstraintBroken, Database, Transaction
+from mainstay.storage.database import ConstraintBroken, Database, LocalDatabase, Transaction, WouldWait
 from mainstay.storage.database.opening import open_database
 from mainstay.storage.database.postgresql import PostgresqlDatabase
 from mainstay.storage.database.sqlite import SqliteDatabase
+from support.databases import migrated_sqlite
 
 EVENT = "INSERT INTO ledger_event (topic, payload, at_ms, attempts, due_ms) VALUES (?, ?, ?, ?, ?)"
 
@@ -162,6 +166,82 @@ def test_readers_and_writers_of_many_threads_do_not_disturb_each_other(database:
         stop.set()
         assert all(reader.result() > 0 for reader in readers)
     assert len(topics(database)) == 30
+
+
+def test_only_a_database_on_this_machine_is_read_without_waiting(database: Database) -> None:
+    assert isinstance(database, LocalDatabase) is (database.dialect == "sqlite")
+
+
+@pytest.fixture
+def file(tmp_path: Path, sqlite_template: Path) -> Iterator[SqliteDatabase]:
+    database = migrated_sqlite(sqlite_template, tmp_path / "mainstay.db")
+    yield database
+    database.close()
+
+
+def test_without_waiting_all_reads_of_a_block_see_one_snapshot(file: SqliteDatabase) -> None:
+    _write_one(file, "before")
+    with file.without_waiting():
+        assert topics(file) == ["before"]
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(_write_one, file, "meanwhile").result()
+        assert topics(file) == ["before"]
+    assert topics(file) == ["before", "meanwhile"]
+
+
+def test_without_waiting_one_cannot_read_in_memory(sqlite_template: Path) -> None:
+    database = migrated_sqlite(sqlite_template, ":memory:")
+    with pytest.raises(WouldWait), database.without_waiting():
+        pass
+    database.close()
+
+
+def test_without_waiting_a_closed_database_is_unavailable(file: SqliteDatabase) -> None:
+    assert _topics_without_waiting(file) == []
+    file.close()
+    with pytest.raises(Unavailable):
+        _topics_without_waiting(file)
+
+
+def test_without_waiting_every_block_sees_what_was_committed_before_it(file: SqliteDatabase) -> None:
+    for count in range(3):
+        with file.without_waiting():
+            assert len(topics(file)) == count
+        _write_one(file, "another")
+
+
+def test_without_waiting_nobody_writes(file: SqliteDatabase) -> None:
+    with pytest.raises(WouldWait), file.without_waiting():
+        _write_one(file, "hasty")
+    assert topics(file) == []
+    _write_one(file, "afterwards")
+    assert topics(file) == ["afterwards"]
+
+
+def test_without_waiting_a_writer_is_not_waited_for(file: SqliteDatabase) -> None:
+    with ThreadPoolExecutor(1) as threads, file.write() as tx:
+        add_event(tx, "unseen")
+        assert threads.submit(_topics_without_waiting, file).result(timeout=10) == []
+    assert _topics_without_waiting(file) == ["unseen"]
+
+
+def test_without_waiting_a_lock_on_the_whole_file_is_not_waited_for(file: SqliteDatabase) -> None:
+    _topics_without_waiting(file)
+    holder = sqlite3.connect(file.path, isolation_level=None)
+    file.close()  # the other connections must be gone before one can have the file for itself
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    again = SqliteDatabase(file.path, busy_timeout_s=3600)
+    with pytest.raises(WouldWait, match="locked"):
+        _topics_without_waiting(again)
+    holder.close()
+    assert _topics_without_waiting(again) == []
+    again.close()
+
+
+def _topics_without_waiting(database: LocalDatabase) -> list[str]:
+    with database.without_waiting():
+        return topics(database)
 
 
 def test_a_closed_database_is_unavailable(database: Database) -> None:

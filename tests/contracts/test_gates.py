@@ -18,7 +18,7 @@ from mainstay.access.roles import Role, Visibility
 from mainstay.boot import setup_django
 from mainstay.foundation.clock import ManualClock
 from mainstay.product.accounts.settings import AccountsSettings
-from mainstay.storage.database import Database, Transaction
+from mainstay.storage.database import Database, Transaction, WouldWait
 from mainstay.storage.database.opening import open_database
 from support.databases import migrated_sqlite
 from support.product import (
@@ -36,8 +36,14 @@ setup_django()
 
 from mainstay.product.accounts import identify, limits, services  # noqa: E402 - their tables need Django
 from mainstay.product.accounts.identify import TooManyAttempts, WrongCredentials  # noqa: E402 - same
-from mainstay.product.accounts.models import PersonalAccessToken, SshKey, User  # noqa: E402 - same
+from mainstay.product.accounts.models import (  # noqa: E402 - same
+    FailedSignIn,
+    PersonalAccessToken,
+    SshKey,
+    User,
+)
 from mainstay.product.projects import groups, locate, machines, membership, protection  # noqa: E402 - same
+from mainstay.product.projects.admission import Bearer, GitGate  # noqa: E402 - same
 from mainstay.product.projects.locate import GitAction, NoSuchProject, NotPermitted  # noqa: E402 - same
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
@@ -528,6 +534,38 @@ def test_a_first_push_is_judged_before_anything_is_made(house: House) -> None:
     for path in ("bob/thing", "acme/thing", "nowhere/thing", "thing", ""):
         with pytest.raises(NoSuchProject):
             locate.check_may_create(house.database, acting(ada), path)
+
+
+def test_without_waiting_a_fetch_is_judged_as_ever_and_by_what_holds_now(house: House) -> None:
+    ada = make_user("ada")
+    project = make_project("engine", owner=ada)
+    token = house.new_token(ada)
+    house.token(token)  # notes that it was used, which is a write
+
+    gate = GitGate(house.database, clock=house.clock, create_on_push=None, accounts=house.settings)
+
+    def admit() -> int | None:
+        with gate.without_waiting(Bearer(token)):
+            actor = gate.identify(Bearer(token), address=HERE)
+            return gate.enter(actor, "ada/engine", GitAction.PULL, create=False).repository_id
+
+    if house.database.dialect == "postgresql":
+        with pytest.raises(WouldWait):
+            admit()
+        return
+    assert admit() == project.repository_id
+    services.block(ada)
+    with pytest.raises(WouldWait):  # because the failure is to be counted
+        admit()
+    services.unblock(ada)
+    assert admit() == project.repository_id
+    services.revoke_token(PersonalAccessToken.objects.get(), clock=house.clock)
+    with pytest.raises(WouldWait):
+        admit()
+    assert not FailedSignIn.objects.exists()
+    with pytest.raises(WrongCredentials):
+        house.token(token)
+    assert FailedSignIn.objects.get().failures == 1
 
 
 def test_an_admission_costs_one_query_to_identify_and_one_to_locate(house: House) -> None:

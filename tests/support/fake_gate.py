@@ -1,5 +1,6 @@
 """A gate with a handful of people and projects in memory, in the shape of `projects.admission.GitGate`."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from mainstay.access.actors import ANONYMOUS, Actor, Kind
@@ -32,6 +33,9 @@ class FakeGate(GitGate):
     created: list[str] = field(default_factory=list)
     broken: MainstayError | Exception | None = None
     asked: list[Credentials] = field(default_factory=list)
+
+    def without_waiting(self, credentials: Credentials) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def identify(self, credentials: Credentials, *, address: str) -> Actor:
         self.asked.append(credentials)

@@ -37,6 +37,8 @@ class FakeGitService:
     def look(self, repository_id: int) -> None:
         """Native git looks for itself."""
 
+    look_at_once = look
+
     async def advertise(
         self, repository_id: int, service: Service, *, version: int, sink: ByteSink, seen: None = None
     ) -> None:

@@ -95,6 +95,15 @@ class RefListings:
                 return base
         raise RestlessRefs(f"the refs moved {_LOOKS_MAX} times while they were read: try again")
 
+    def unmoved(self, repository_id: int) -> RefListing | None:
+        """The refs as of now if they are those that were kept, found out by one look; else None."""
+        with self._lock:
+            kept = self._kept.get(repository_id)
+        if kept is None or self._ledger.repository(repository_id) != kept.repository:
+            return None
+        self._keep(kept)
+        return kept
+
     def _read(self, repository: Repository) -> RefListing:
         version, refs = self._ledger.refs(repository.id)
         return RefListing(replace(repository, version=version), tuple(visible(refs)))

@@ -70,6 +70,10 @@ class GitService:
         """
         return self._listings.latest(repository_id)
 
+    def look_at_once(self, repository_id: int) -> RefListing | None:
+        """Like `look`, for a door that is not in a thread: one query at most, else None."""
+        return self._listings.unmoved(repository_id)
+
     async def advertise(
         self,
         repository_id: int,

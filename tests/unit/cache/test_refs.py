@@ -94,3 +94,14 @@ def test_another_head_at_another_version_is_seen() -> None:
     before = listings.latest(7)
     ledger.version += 1
     assert listings.latest(7).repository == replace(before.repository, version=2)
+
+
+def test_unmoved_refs_are_known_at_once_and_others_are_not_read() -> None:
+    ledger = RestlessLedger(quiet_after=0)
+    listings = RefListings(cast("Ledger", ledger), refs_max=10)
+    assert listings.unmoved(7) is None
+    listing = listings.latest(7)
+    assert listings.unmoved(7) is listing
+    ledger.version += 1
+    assert listings.unmoved(7) is None
+    assert ledger.refs_read == 1

@@ -45,6 +45,8 @@ class NotingService:
     def look(self, repository_id: int) -> None:
         """There are no refs to look at."""
 
+    look_at_once = look
+
     async def advertise(
         self, repository_id: int, service: Service, *, version: int, sink: ByteSink, seen: None
     ) -> None:

@@ -1,7 +1,7 @@
 """The door: `GET PATH/info/refs?service=…`, `POST PATH/git-upload-pack`, `POST PATH/git-receive-pack`.
 
-A request is read (address, headers, the beginning of its body), passes the turnstile, is admitted (one hop
-to a thread: who, which project, may they), and streams. Errors before the first byte of the answer are a
+A request is read (address, headers, the beginning of its body), passes the turnstile, is admitted by the
+doorkeeper (who, which project, may they), and streams. Errors before the first byte of the answer are a
 status and a sentence in text/plain, which git shows to its user; after it, the service speaks Git's own
 error packets, and what has no packet is a connection cut short, which no client takes for success.
 
@@ -10,16 +10,13 @@ project. The probe that git sends before a large push (four bytes, `0000`) makes
 """
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
-from mainstay.access.policy import GitAction
 from mainstay.cache.refs import RefListing
 from mainstay.doors.githttp.answer import Answer, Send
 from mainstay.doors.githttp.body import Body, BodyRefused, BodyTooLarge, Receive
-from mainstay.doors.githttp.credentials import credentials_of
+from mainstay.doors.githttp.doorkeeper import Doorkeeper
 from mainstay.doors.githttp.settings import GitHttpSettings
 from mainstay.doors.githttp.statuses import WrongContentType, WrongMethod, refusal_of
 from mainstay.doors.githttp.target import Endpoint, Target, claims, parse_target
@@ -44,8 +41,6 @@ _ADVERTISEMENT_HELD_BYTES = 64 * 1024
 _DRAIN_BYTES_MAX = 1024 * 1024
 _DRAIN_S_MAX = 2.0
 
-Result = TypeVar("Result")
-
 
 class GitHttp:
     """An ASGI application for those addresses that `claims` says are Git's."""
@@ -61,7 +56,6 @@ class GitHttp:
     ) -> None:
         """`clone_url` makes the address of a project's path, to be shown to who has just made it."""
         self._service = service
-        self._gate = gate
         self._settings = settings
         self._clock = clock
         self._clone_url = clone_url
@@ -71,13 +65,13 @@ class GitHttp:
             waiting_max=settings.waiting_max,
             waiting_s_max=settings.waiting_s_max,
         )
-        self._threads = ThreadPoolExecutor(settings.gate_threads, thread_name_prefix="git-gate")
+        self._doorkeeper = Doorkeeper(gate=gate, service=service, clock=clock, threads=settings.gate_threads)
 
     claims = staticmethod(claims)
 
     def close(self) -> None:
         """Let the threads go; call when the requests have ended."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._doorkeeper.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = self._arrive(scope, send)
@@ -145,7 +139,7 @@ class GitHttp:
 
     async def _advertise(self, visit: Visit, target: Target) -> None:
         version = _version(visit, target.service)
-        admission, seen = await self._admit(visit, target, create=False, look=version == 0)
+        admission, seen = await self._doorkeeper.admit(visit, target, create=False, look=version == 0)
         visit.answer.expect(f"application/x-{target.service}-advertisement", hold=_ADVERTISEMENT_HELD_BYTES)
         visit.answer.hold(advertise.service_header(target.service))
         if admission.repository_id is None:
@@ -161,7 +155,8 @@ class GitHttp:
 
     async def _converse(self, visit: Visit, target: Target, body: Body) -> None:
         is_probe = await _is_probe(visit, body)
-        admission, seen = await self._admit(visit, target, create=not is_probe, look=not is_probe)
+        create = target.service is Service.RECEIVE_PACK and not is_probe
+        admission, seen = await self._doorkeeper.admit(visit, target, create=create, look=not is_probe)
         visit.answer.expect(f"application/x-{target.service}-result")
         if is_probe:
             return
@@ -210,23 +205,6 @@ class GitHttp:
             f"The private project {admission.path} was created.",
             f"Clone it from {self._clone_url(admission.path)}",
         ]
-
-    async def _admit(
-        self, visit: Visit, target: Target, *, create: bool, look: bool
-    ) -> tuple[Admission, RefListing | None]:
-        """Who is it, may they, and (with `look`) what are the refs: one visit to a thread for all three."""
-        credentials = credentials_of(visit.scope["headers"])
-        action = GitAction.PULL if target.service is Service.UPLOAD_PACK else GitAction.PUSH
-
-        def admit() -> tuple[Admission, RefListing | None]:
-            visit.actor = self._gate.identify(credentials, address=visit.address)
-            admission = self._gate.enter(visit.actor, target.path, action, create=create)
-            if not look or admission.repository_id is None:
-                return admission, None
-            return admission, self._service.look(admission.repository_id)
-
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, admit)
 
     def _body(self, visit: Visit, receive: Receive, target: Target) -> Body:
         limit = self._settings.fetch_request_bytes_max

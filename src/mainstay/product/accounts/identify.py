@@ -25,6 +25,7 @@ __all__ = [
     "by_password_or_token",
     "by_ssh_key",
     "by_token",
+    "is_token",
     "note_ssh_key_used",
     "public_key_line",
 ]
@@ -69,6 +70,11 @@ class WrongCredentials(NotAllowed):
         super().__init__("the user name, password or token is wrong, expired or revoked")
 
 
+def is_token(secret: str) -> bool:
+    """Whether this can only be a token: no password may look like one."""
+    return secret.startswith((PERSONAL_PREFIX, DEPLOY_PREFIX))
+
+
 def by_password_or_token(
     database: Database,
     username: str,
@@ -79,7 +85,7 @@ def by_password_or_token(
     settings: AccountsSettings = DEFAULTS,
 ) -> Actor:
     """Identify by HTTP Basic. Raises `WrongCredentials`, `TooManyAttempts`, `Unavailable`."""
-    if secret.startswith((PERSONAL_PREFIX, DEPLOY_PREFIX)):
+    if is_token(secret):
         return by_token(database, secret, address=address, clock=clock, settings=settings)
     return by_password(database, username, secret, address=address, clock=clock, settings=settings)
 

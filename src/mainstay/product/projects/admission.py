@@ -10,6 +10,7 @@ false) never makes one: `git push --dry-run` and a GET change nothing.
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from mainstay.access.actors import ANONYMOUS, Actor, Kind
@@ -20,7 +21,7 @@ from mainstay.product.accounts import identify
 from mainstay.product.accounts.settings import DEFAULTS, AccountsSettings
 from mainstay.product.projects import locate
 from mainstay.product.projects.locate import ProjectFacts
-from mainstay.storage.database import Database
+from mainstay.storage.database import Database, LocalDatabase, WouldWait
 
 _PATH_CHARS_MAX = 1100
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
@@ -103,7 +104,7 @@ def project_path(text: str) -> str:
 
 
 class GitGate:
-    """Asks `accounts` and `projects`; call from a thread."""
+    """Asks `accounts` and `projects`; call from a thread, or in a block of `without_waiting`."""
 
     def __init__(
         self,
@@ -114,9 +115,22 @@ class GitGate:
         accounts: AccountsSettings = DEFAULTS,
     ) -> None:
         self._database = database
+        self._local = database if isinstance(database, LocalDatabase) else None
         self._clock = clock
         self._accounts = accounts
         self._create_on_push = create_on_push
+
+    def without_waiting(self, credentials: Credentials) -> AbstractContextManager[None]:
+        """A block in which an event loop may `identify` these, and `enter` without `create`.
+
+        Raises `WouldWait` for what is to be asked again in a thread: nothing was written, and no failed
+        sign-in was counted.
+        """
+        if isinstance(credentials, UserAndSecret) and not identify.is_token(credentials.secret):
+            raise WouldWait("a password is slow to check, on purpose")
+        if self._local is None:
+            raise WouldWait("the database is reached over the network")
+        return self._local.without_waiting()
 
     def identify(self, credentials: Credentials, *, address: str) -> Actor:
         """Who this is. Raises `WrongCredentials`, `TooManyAttempts`, `UnknownKey`."""

@@ -8,15 +8,23 @@ and the ledger commit together. All block; callers that wait run them in a threa
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from mainstay.foundation.errors import Conflict
+from mainstay.foundation.errors import Conflict, Unavailable
 
 Dialect = Literal["sqlite", "postgresql"]
 
 
 class ConstraintBroken(Conflict):
     """A unique, foreign key or check constraint refused the statement."""
+
+
+class WouldWait(Exception):
+    """Not without waiting: do it again where waiting is allowed. Nothing has happened yet."""
+
+
+class DatabaseAway(Unavailable):
+    """No server that takes writes was reached. Another may take over: worth waiting for."""
 
 
 class Transaction(Protocol):
@@ -45,7 +53,7 @@ class Transaction(Protocol):
 class Database(Protocol):
     """A place for short transactions.
 
-    Errors: `Unavailable` when the database cannot be reached or stays locked past its limit,
+    Errors: `DatabaseAway` when no primary can be reached, `Unavailable` when it stays locked past its limit,
     `OutcomeUnknown` when COMMIT was sent and the answer was lost, `Conflict` on a serialization failure
     or deadlock. Constraint violations raise `ConstraintBroken`.
     """
@@ -62,3 +70,15 @@ class Database(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class LocalDatabase(Database, Protocol):
+    """A database on this machine, which may be read by who must not wait, such as an event loop."""
+
+    def without_waiting(self) -> AbstractContextManager[None]:
+        """Every `read` of this thread in the block sees one snapshot, taken in the block.
+
+        Raises `WouldWait` instead of waiting for a lock; writing always would.
+        """
+        ...

@@ -2,7 +2,8 @@
 
 One connection writes, guarded by a lock, so that threads queue instead of busy-waiting on each other;
 other processes are waited for by SQLite's busy timeout. Readers have their own connections, which cannot
-write, and never wait for the writer. In memory one connection does all, one transaction at a time.
+write, and hardly ever wait; those of `without_waiting` have no busy timeout and never do. In memory one
+connection does all, one transaction at a time.
 
 A COMMIT that fails while syncing raises `OutcomeUnknown`: the frames are in the log, and a power cut
 could still bring them back.
@@ -16,21 +17,27 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mainstay.foundation.errors import OutcomeUnknown, Unavailable
-from mainstay.storage.database import ConstraintBroken, Dialect
+from mainstay.storage.database import ConstraintBroken, Dialect, WouldWait
 
 _READERS_MAX = 32
 _CACHE_KIB = 16 * 1024
 _JOURNAL_BYTES_KEPT = 64 * 1024 * 1024
 
-_AWAY = {
+_LOCKED = {
     sqlite3.SQLITE_BUSY: "stayed locked by another process",
     sqlite3.SQLITE_LOCKED: "stayed locked",
+}
+_AWAY = {
     sqlite3.SQLITE_FULL: "found the disk full",
     sqlite3.SQLITE_IOERR: "met an input/output error",
     sqlite3.SQLITE_CANTOPEN: "could not be opened",
     sqlite3.SQLITE_READONLY: "is read-only",
     sqlite3.SQLITE_PERM: "may not be opened by this user",
 }
+
+
+class StayedLocked(Unavailable):
+    """Somebody else kept a lock for as long as the connection waits for one."""
 
 
 class SqliteTransaction:
@@ -69,6 +76,8 @@ def raise_family(error: sqlite3.Error) -> NoReturn:
     """Raise `error` as the family the caller can act on; an error of ours (bad SQL) goes on as it is."""
     if isinstance(error, sqlite3.IntegrityError):
         raise ConstraintBroken(str(error)) from error
+    if (reason := _LOCKED.get(_code(error))) is not None:
+        raise StayedLocked(f"the database {reason}: {error}") from error
     if (reason := _AWAY.get(_code(error))) is not None:
         raise Unavailable(f"the database {reason}: {error}") from error
     raise error
@@ -77,6 +86,12 @@ def raise_family(error: sqlite3.Error) -> NoReturn:
 def _code(error: sqlite3.Error) -> int:
     """The primary result code, or 0 for errors that the Python module raises itself."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+class _Snapshot(threading.local):
+    """What a thread reads from while it is in `without_waiting`."""
+
+    transaction: SqliteTransaction | None = None
 
 
 class SqliteDatabase:
@@ -93,10 +108,14 @@ class SqliteDatabase:
         self._writer: sqlite3.Connection | None = None
         self._reader_slots = threading.BoundedSemaphore(_READERS_MAX)
         self._idle_readers: list[sqlite3.Connection] = []
+        self._idle_hasty_readers: list[sqlite3.Connection] = []
+        self._snapshot = _Snapshot()
         self._is_closed = False
 
     @contextmanager
     def write(self) -> Iterator[SqliteTransaction]:
+        if self._snapshot.transaction is not None:
+            raise WouldWait("a write waits for its turn and for the disk")
         with self._writer_connection() as connection:
             self._begin(connection, "BEGIN IMMEDIATE")
             try:
@@ -108,6 +127,9 @@ class SqliteDatabase:
 
     @contextmanager
     def read(self) -> Iterator[SqliteTransaction]:
+        if self._snapshot.transaction is not None:
+            yield self._snapshot.transaction
+            return
         with self._reader_connection() as connection:
             self._begin(connection, "BEGIN")
             try:
@@ -115,12 +137,30 @@ class SqliteDatabase:
             finally:
                 _roll_back(connection)
 
+    @contextmanager
+    def without_waiting(self) -> Iterator[None]:
+        if self._is_memory:
+            raise WouldWait("in memory one transaction waits for the other")
+        assert self._snapshot.transaction is None, "one block of `without_waiting` in a thread at a time"
+        try:
+            with self._reader_of(self._idle_hasty_readers, busy_timeout_s=0) as connection:
+                self._begin(connection, "BEGIN")
+                self._snapshot.transaction = SqliteTransaction(connection)
+                try:
+                    yield
+                finally:
+                    self._snapshot.transaction = None
+                    _roll_back(connection)
+        except StayedLocked as error:
+            raise WouldWait(str(error)) from error
+
     def close(self) -> None:
         """Close idle connections; those in use are closed when their transaction ends."""
         self._is_closed = True
         if not self._is_memory:
-            while self._idle_readers:
-                self._idle_readers.pop().close()
+            for idle in (self._idle_readers, self._idle_hasty_readers):
+                while idle:
+                    idle.pop().close()
         with self._exclusive():
             if self._writer is not None:
                 self._writer.close()
@@ -129,7 +169,7 @@ class SqliteDatabase:
     def shared_connection(self) -> sqlite3.Connection:
         """The writing connection itself, for a backup or to load a schema; nobody else may be using it."""
         if self._writer is None:
-            self._writer = self._connect()
+            self._writer = self._connect(self._busy_timeout_s)
         return self._writer
 
     @contextmanager
@@ -160,28 +200,29 @@ class SqliteDatabase:
         if not self._reader_slots.acquire(timeout=self._busy_timeout_s):
             raise Unavailable(f"all {_READERS_MAX} readers stayed busy for {self._busy_timeout_s:.0f} s")
         try:
-            connection = self._take_reader()
-            try:
+            with self._reader_of(self._idle_readers, busy_timeout_s=self._busy_timeout_s) as connection:
                 yield connection
-            finally:
-                self._give_reader_back(connection)
         finally:
             self._reader_slots.release()
 
-    def _take_reader(self) -> sqlite3.Connection:
+    @contextmanager
+    def _reader_of(
+        self, idle: list[sqlite3.Connection], *, busy_timeout_s: float
+    ) -> Iterator[sqlite3.Connection]:
+        """One of the idle readers, or a new one; idle again afterwards."""
         self._refuse_if_closed()
         try:
-            return self._idle_readers.pop()  # popping and appending are atomic under the GIL
+            connection = idle.pop()  # popping and appending are atomic under the GIL
         except IndexError:
-            connection = self._connect()
+            connection = self._connect(busy_timeout_s)
             connection.execute("PRAGMA query_only = ON")
-            return connection
-
-    def _give_reader_back(self, connection: sqlite3.Connection) -> None:
-        if self._is_closed:
-            connection.close()
-        else:
-            self._idle_readers.append(connection)
+        try:
+            yield connection
+        finally:
+            if self._is_closed:
+                connection.close()
+            else:
+                idle.append(connection)
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
@@ -193,11 +234,11 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise_family(error)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, busy_timeout_s: float) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
                 self.path,
-                timeout=self._busy_timeout_s,
+                timeout=busy_timeout_s,
                 isolation_level=None,  # transactions are begun and ended here, by name
                 check_same_thread=False,  # one thread at a time, but not always the same
                 cached_statements=256,
