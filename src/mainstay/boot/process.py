@@ -75,9 +75,10 @@ class Running:
 def _start(program: Program, environment: Mapping[str, str], *, ready_fd: int) -> subprocess.Popen[bytes]:
     descriptors = {**program.inherits, "READY_FD": ready_fd}
     named = {f"MAINSTAY_{name}": str(number) for name, number in descriptors.items()}
+    ours = {"MAINSTAY_PARENT_PID": str(os.getpid()), "MAINSTAY_PROCESS": program.name}
     return subprocess.Popen(
         _command(program),
-        env={**environment, **named, "MAINSTAY_PARENT_PID": str(os.getpid())},
+        env={**environment, **named, **ours},
         pass_fds=list(descriptors.values()),
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor only, which stops in order

@@ -187,7 +187,7 @@ def assemble(
 
 
 def _drain_notice_s(database_url: str) -> int:
-    """Longer than the usual second or two between the checks of a balancer; without one, Ctrl-C is at once."""
+    """Longer than a balancer usually waits between two checks; where there is none, Ctrl-C is at once."""
     return 0 if database_url.startswith("sqlite") else _NOTICE_S
 
 

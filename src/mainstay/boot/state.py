@@ -4,7 +4,7 @@ One small file, replaced whole. It is worthless when the supervisor is not runni
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,9 +15,10 @@ def data_names(count: int) -> list[str]:
     return ["data", *(f"data-{number}" for number in range(2, count + 1))]
 
 
-def process_names(data_processes: int) -> list[str]:
-    """Every process of a node."""
-    return ["serve", "web", *data_names(data_processes), "ssh", "worker"]
+def process_names(data_processes: int, roles: Collection[str]) -> list[str]:
+    """Every process of a node with these roles."""
+    by_role = [name for name in ("web", "ssh", "worker") if name in roles]
+    return ["serve", *data_names(data_processes), *by_role]
 
 
 """`serve` is the supervisor; the others are its children."""
@@ -37,7 +38,8 @@ class NodeState:
     phase: Phase
     http: str
     ssh: str
-    """The real addresses, when a port of 0 left the choice to the kernel."""
+    """The real addresses, when a port of 0 left the choice to the kernel. A node without the role `ssh` has
+    an empty one."""
     processes: Mapping[str, ProcessState] = field(default_factory=dict)
     """Those that run, by name."""
 

@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import http.client
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from mainstay.cluster.blame import PeerSays
 from mainstay.cluster.nodes import NodeRow
@@ -25,7 +26,15 @@ _PEERS_MAX = 5
 """More would only say the same."""
 _ANSWER_BYTES_MAX = 4096
 
-Ask = Callable[[Sequence[NodeRow], str], list[PeerSays]]
+
+class Questions(Protocol):
+    """Asks several nodes at once."""
+
+    def ask(self, peers: Sequence[NodeRow], dependency: str) -> list[PeerSays]:
+        """What some of `peers` say about a dependency. Never raises."""
+        ...
+
+    def close(self) -> None: ...
 
 
 def peer_token(secret_key: str) -> Secret:
@@ -34,14 +43,13 @@ def peer_token(secret_key: str) -> Secret:
 
 
 class PeerQuestions:
-    """Asks several nodes at once."""
+    """By HTTP."""
 
     def __init__(self, token: Secret) -> None:
         self._token = token
         self._threads = ThreadPoolExecutor(_PEERS_MAX, thread_name_prefix="peers")
 
     def ask(self, peers: Sequence[NodeRow], dependency: str) -> list[PeerSays]:
-        """What up to five of `peers` say about a dependency."""
         return list(self._threads.map(lambda peer: self._ask_one(peer, dependency), peers[:_PEERS_MAX]))
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from mainstay.cluster import nodes
 from mainstay.cluster.blame import WELL, Verdict, View, decide
 from mainstay.cluster.line import Line
 from mainstay.cluster.nodes import Listing, NodeRow
-from mainstay.cluster.peers import ANSWER_S, Ask
+from mainstay.cluster.peers import ANSWER_S, Questions
 from mainstay.cluster.prober import Prober
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.logs import get_logger
@@ -56,12 +56,18 @@ class Watch:
     """One per process that answers for readiness."""
 
     def __init__(
-        self, *, line: Line, look_at_objects: Callable[[], object], me: str, ask: Ask, clock: Clock
+        self,
+        *,
+        line: Line,
+        look_at_objects: Callable[[], object],
+        me: str,
+        questions: Questions,
+        clock: Clock,
     ) -> None:
         """`me` is the id of this node, `look_at_objects` raises a known error when the store is away."""
         self._line = line
         self._me = me
-        self._ask = ask
+        self._questions = questions
         self._clock = clock
         self._listing: Listing | None = None
         self._outages = {DATABASE: _Outage(), OBJECTS: _Outage()}
@@ -82,6 +88,7 @@ class Watch:
         for prober in self._probers.values():
             prober.stop()
         self._line.close()
+        self._questions.close()
 
     @property
     def verdict(self) -> Verdict:
@@ -131,7 +138,7 @@ class Watch:
         view = View(
             dependency=_NAMES[dependency],
             answers=answers,
-            peers=[] if answers else self._ask(self.peers, dependency),
+            peers=[] if answers else self._questions.ask(self.peers, dependency),
             was_shared=outage.was_shared,
         )
         verdict = decide(view)

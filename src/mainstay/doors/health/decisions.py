@@ -40,6 +40,8 @@ class NodeView:
     """`starting`, `ready` or `draining`."""
     loop_lag_s: float = 0.0
     beat_age_s: float = 0.0
+    problem: str = ""
+    """Why it should take no traffic although it runs, such as a database that answers all nodes but it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +90,24 @@ def readiness(view: NodeView, checks: Sequence[Check] = ()) -> Answer:
 
     a database that is away must not make a balancer drop every node at once.
     """
-    problem = "" if view.phase == "ready" else view.phase
-    everything = [Check(name="master_check", problem=problem), *checks]
+    everything = [Check(name="master_check", problem=_own_problem(view)), *checks]
     failed = any(check.problem for check in everything)
     body: dict[str, Any] = {"status": "failed" if failed else "ok"}
     body.update({check.name: [check.as_json()] for check in everything})
     return _json(503 if failed else 200, body)
+
+
+def _own_problem(view: NodeView) -> str:
+    if view.phase != "ready":
+        return view.phase
+    if view.loop_lag_s > _LAG_S_MAX:
+        return f"the event loop lags {view.loop_lag_s:.1f} s"
+    return view.problem
+
+
+def dependency(*, well: bool) -> Answer:
+    """For another node, which wants to know whether a dependency is away for it alone."""
+    return _json(200, {"well": well})
 
 
 def liveness(view: NodeView) -> Answer:
