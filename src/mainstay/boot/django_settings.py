@@ -29,7 +29,7 @@ def database_from(url: str) -> dict[str, Any]:
 def _postgresql(url: str) -> dict[str, Any]:
     """Lists of hosts and ports, certificates, time limits: whatever libpq knows passes through."""
     # A driver that only its users pay for.
-    from mainstay.storage.database.postgresql import connection_arguments  # noqa: PLC0415 - as said
+    from mainstay.storage.database.dialing import connection_arguments  # noqa: PLC0415 - as said
 
     options = connection_arguments(url)
     return {

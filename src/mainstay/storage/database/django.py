@@ -10,7 +10,7 @@ Not here: when the outermost transaction is the service's, its commit is the ser
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import psycopg
 from django import db
@@ -18,8 +18,12 @@ from django.db import transaction
 
 from mainstay.foundation.errors import OutcomeUnknown, Unavailable
 from mainstay.storage.database import ConstraintBroken, Dialect, Transaction
-from mainstay.storage.database.postgresql import Connection, PostgresqlTransaction, refusing_unreplicated
+from mainstay.storage.database.commits import refusing_unreplicated
+from mainstay.storage.database.postgresql import PostgresqlTransaction
 from mainstay.storage.database.sqlite import SqliteTransaction
+
+if TYPE_CHECKING:
+    from mainstay.storage.database.faults import Connection
 
 _SNAPSHOT = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 

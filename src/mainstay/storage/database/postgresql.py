@@ -1,48 +1,60 @@
 """PostgreSQL, through psycopg and a bounded pool.
 
 Writes run READ COMMITTED: whoever changes a repository locks its row first, so writers of one repository
-queue there and see what the one before them did. Reads run REPEATABLE READ, READ ONLY: one snapshot.
+queue there and see what the one before them did. Reads run REPEATABLE READ, READ ONLY: one snapshot, from a
+server that was shown to be the primary when it took it (`lease`).
 
-Whether a COMMIT happened is unknown when the connection is lost while it runs, and also when the server
-stopped waiting for its synchronous standby: it then answers COMMIT with a warning, although the loss of
-the primary would lose the transaction. Both raise `OutcomeUnknown`.
+No transaction relies on anything that was set in its session before, so a pooler in transaction mode may be
+in between: limits are set by each BEGIN, in the same round trip that asks which server answers.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain, islice
-from typing import Any, LiteralString, NoReturn
+from typing import Any
+from weakref import WeakValueDictionary
 
 import psycopg
-from psycopg import conninfo, errors
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg import errors
+from psycopg.pq import TransactionStatus
 
-from mainstay.foundation.errors import Conflict, Invalid, OutcomeUnknown, Unavailable
-from mainstay.storage.database import ConstraintBroken, Dialect
+from mainstay.foundation.errors import MainstayError
+from mainstay.storage.database import DatabaseAway, Dialect
+from mainstay.storage.database.commits import COMMIT_S_MAX, commit
+from mainstay.storage.database.dialing import Dialer, connection_arguments
+from mainstay.storage.database.faults import Connection, raise_family, run_plain
+from mainstay.storage.database.heart import Heart
+from mainstay.storage.database.lease import Leases, Server
+from mainstay.storage.database.newcomers import Newcomers
+from mainstay.storage.database.pool import Pool, Taken
+from mainstay.storage.database.watch import Wait, Watch
 
-_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+__all__ = ["OPENED", "Connection", "PostgresqlDatabase", "PostgresqlTransaction", "connection_arguments"]
+
+_WHO = (
+    b"; SELECT pg_is_in_recovery(), pg_postmaster_start_time(), inet_server_addr(), inet_server_port(),"
+    b" set_config('lock_timeout', '30000', true), set_config('statement_timeout', '120000', true),"
+    b" set_config('idle_in_transaction_session_timeout', '120000', true)"
+)
+BEGIN_WRITE = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + _WHO
+BEGIN_READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + _WHO
+_BEGIN_S_MAX = 5.0
+_ANSWER_S_MAX = 130.0
+"""A little more than the server's own limit for a statement."""
+_SILENT_S = 1.0
+"""Who has waited so long for a server that is lost is cut off; others see it by themselves."""
 _COPY_FROM_ROWS = 500
 _INSERT = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \(\?(?:, \?)*\)\Z")
-_SYNC_WAIT_CANCELLED = {"01000", "57P01"}
 
-_CONNECTION_DEFAULTS: dict[str, Any] = {
-    "connect_timeout": 5,
-    "application_name": "mainstay",
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-}
-_SESSION_LIMITS = (
-    "SET lock_timeout = '30s'",
-    "SET statement_timeout = '120s'",
-    "SET idle_in_transaction_session_timeout = '120s'",
-)
+OPENED: WeakValueDictionary[str, "PostgresqlDatabase"] = WeakValueDictionary()
+"""By URL: so that Django's connections of this process share its knowledge of who the primary is."""
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+
+class NotPrimary(DatabaseAway):
+    """A standby answered."""
 
 
 class PostgresqlTransaction:
@@ -50,8 +62,10 @@ class PostgresqlTransaction:
 
     dialect: Dialect = "postgresql"
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, wait: Wait | None = None) -> None:
+        """`wait` is told of each statement, so that a server that stops answering is noticed."""
         self._connection = connection
+        self._wait = wait
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         with self._cursor() as cursor:
@@ -83,6 +97,8 @@ class PostgresqlTransaction:
             raise_family(error)
 
     def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
+        if self._wait is not None:
+            Watch.extend(self._wait, _ANSWER_S_MAX)
         # Named here and not taken from the connection, because Django's makes its own kind; binary,
         # because object names would otherwise travel as hexadecimal text.
         cursor = psycopg.Cursor(self._connection)
@@ -110,148 +126,136 @@ def _copy(
             copy.write_row(row)
 
 
-def raise_family(error: psycopg.Error) -> NoReturn:
-    """Raise `error` as the family the caller can act on; an error of ours (bad SQL) goes on as it is."""
-    if isinstance(error, psycopg.IntegrityError):
-        raise ConstraintBroken(str(error)) from error
-    if isinstance(error, errors.SerializationFailure | errors.DeadlockDetected):
-        raise Conflict(f"the database asks to try again: {error}") from error
-    if isinstance(error, psycopg.DataError):
-        raise Invalid(f"the database cannot hold this: {error}") from error
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        raise Unavailable(f"the database is away: {error}") from error
-    raise error
-
-
 class PostgresqlDatabase:
-    """`url` is a libpq URL; several hosts in it are tried in turn until one takes writes."""
+    """`url` is a libpq URL; of several hosts in it the one that takes writes is found (`dialing`)."""
 
     dialect: Dialect = "postgresql"
 
     def __init__(self, url: str, *, connections_max: int = 16, wait_s: float = 30) -> None:
         self.url = url
-        self._pool = ConnectionPool(
-            url,
-            kwargs={**_missing_from(conninfo.conninfo_to_dict(url)), "autocommit": True},
-            min_size=1,
-            max_size=connections_max,
-            max_waiting=1000,
-            timeout=wait_s,
-            configure=_configure,
-            open=False,
-        )
-        self._pool.open(wait=False)
+        self.watch = Watch(when_silent=self._doubt)
+        self.dialer = Dialer(url, self.watch)
+        self._pool = Pool(self.dialer.dial, connections_max=connections_max, wait_s=wait_s)
+        self._newcomers = Newcomers()
+        self._heart = Heart(self.dialer, self.watch, self._newcomers, lost=self._lose, moved=self._leave)
+        self.leases = Leases(self._heart.beat)
+        OPENED[url] = self
 
     @contextmanager
     def write(self) -> Iterator[PostgresqlTransaction]:
-        with self._transaction(_WRITE) as (connection, transaction):
-            yield transaction
-            commit(connection)
+        with self._transaction(BEGIN_WRITE) as (wait, server):
+            self.admit(wait.connection, server)
+            transaction = PostgresqlTransaction(wait.connection, wait)
+            try:
+                yield transaction
+            except errors.ReadOnlySqlTransaction as error:
+                self._lose(server)
+                raise NotPrimary(f"the database takes no writes any more: {error}") from error
+            except MainstayError as refused:
+                # It was refused because of what was read, and no commit will prove that.
+                self._prove_without_commit(wait.connection, server, refused)
+                raise
+            Watch.extend(wait, COMMIT_S_MAX)
+            commit(wait.connection)
 
     @contextmanager
     def read(self) -> Iterator[PostgresqlTransaction]:
-        with self._transaction(_READ) as (_, transaction):
-            yield transaction
+        with self._transaction(BEGIN_READ, prove=True) as (wait, _):
+            yield PostgresqlTransaction(wait.connection, wait)
 
     def close(self) -> None:
         self._pool.close()
+        self.leases.close()
+        self._heart.close()
+        self.watch.close()
+
+    def admit(self, connection: Connection, server: Server) -> None:
+        """Let a writer in to a server; the first on one not seen before waits (`lease`)."""
+        if not self._newcomers.knows(server):
+            self._newcomers.meet(server, connection)
 
     @contextmanager
-    def _transaction(self, begin: LiteralString) -> Iterator[tuple[Connection, PostgresqlTransaction]]:
-        connection = self._begun(begin)
+    def _transaction(self, begin: bytes, *, prove: bool = False) -> Iterator[tuple[Wait, Server]]:
+        taken, wait, server = self._begun(begin, prove=prove)
         try:
-            yield connection, PostgresqlTransaction(connection)
+            yield wait, server
         finally:
-            _roll_back(connection)
-            self._pool.putconn(connection)
+            self._end(taken, wait)
 
-    def _begun(self, begin: LiteralString) -> Connection:
+    def _begun(self, begin: bytes, *, prove: bool) -> tuple[Taken, Wait, Server]:
         """A connection with its transaction open.
 
-        After a failover every pooled connection is dead, and the first statement finds out. Nothing has
-        happened yet then, so the pool is cleaned and the statement sent once more.
+        After a failover every pooled connection is dead, or goes to the old primary, and the first statement
+        finds out. Nothing has happened yet then, so all are dropped and it is sent once more.
         """
-        connection = self._connection()
+        taken = self._pool.take()
         try:
-            connection.execute(begin)
-        except psycopg.OperationalError:
-            self._pool.putconn(connection)
-            self._pool.check()
-            connection = self._connection()
-            self._begin_or_give_back(connection, begin)
-        return connection
+            return self._begin(taken, begin, prove=prove)
+        except DatabaseAway:
+            if taken.is_fresh:
+                raise
+        self._pool.forget()
+        return self._begin(self._pool.take(), begin, prove=prove)
 
-    def _begin_or_give_back(self, connection: Connection, begin: LiteralString) -> None:
+    def _begin(self, taken: Taken, begin: bytes, *, prove: bool) -> tuple[Taken, Wait, Server]:
+        wait = self.watch.begin(taken.connection, _BEGIN_S_MAX)
         try:
-            connection.execute(begin)
-        except psycopg.Error as error:
-            self._pool.putconn(connection)
-            raise_family(error)
+            server = wait.server = begin_on(taken.connection, begin)
+            Watch.extend(wait, _ANSWER_S_MAX)
+            if prove:
+                self.leases.prove(server)
+        except BaseException as error:
+            if isinstance(error, NotPrimary):
+                self.dialer.forget()
+            taken.connection.close()
+            self._end(taken, wait)
+            raise
+        return taken, wait, server
 
-    def _connection(self) -> Connection:
-        try:
-            return self._pool.getconn()
-        except (PoolTimeout, TooManyRequests) as error:
-            raise Unavailable(f"no connection to the database: {error}") from error
-        except PoolClosed as error:
-            raise Unavailable("the database is closed: this process is stopping") from error
+    def _end(self, taken: Taken, wait: Wait) -> None:
+        _roll_back(taken.connection)
+        self.watch.end(wait)
+        self._pool.give_back(taken)
 
+    def _prove_without_commit(self, connection: Connection, server: Server, refused: MainstayError) -> None:
+        if isinstance(refused, DatabaseAway) or connection.closed:
+            return
+        _roll_back(connection)  # nobody is kept waiting by our locks meanwhile
+        self.leases.prove(server)
 
-def connection_arguments(url: str) -> dict[str, Any]:
-    """All that libpq is told to reach `url`: what it says, several hosts included, and our defaults."""
-    given = conninfo.conninfo_to_dict(url)
-    return {**_missing_from(given), **given}
+    def _doubt(self) -> None:
+        """Somebody has waited long for an answer: is the server still the primary?"""
+        self.leases.ask()
 
+    def _lose(self, server: Server | None) -> None:
+        """The server in use could not commit, or was not reached: look for another."""
+        self.dialer.distrust()
+        self._pool.forget()
+        if server is not None:
+            self.watch.cut(server, silent_since_s=time.monotonic() - _SILENT_S)
 
-def _missing_from(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults for what a URL does not say itself."""
-    arguments = {name: value for name, value in _CONNECTION_DEFAULTS.items() if name not in given}
-    if "," in str(given.get("host", "")) and "target_session_attrs" not in given:
-        arguments["target_session_attrs"] = "read-write"
-    return arguments
-
-
-def _configure(connection: Connection) -> None:
-    for statement in _SESSION_LIMITS:
-        connection.execute(statement)
-
-
-def commit(connection: Connection) -> None:
-    """Send COMMIT, and raise unless it is certain that it happened."""
-    with refusing_unreplicated(connection):
-        try:
-            answer = connection.execute("COMMIT").statusmessage
-        except (errors.SerializationFailure, errors.DeadlockDetected) as error:
-            raise_family(error)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise OutcomeUnknown(f"the connection was lost during COMMIT: {error}") from error
-        except psycopg.Error as error:
-            raise_family(error)
-    if answer != "COMMIT":
-        raise Conflict("the transaction had already failed and was rolled back")
+    def _leave(self, server: Server) -> None:
+        """Another is the primary now: drop what goes to `server`."""
+        self._pool.forget()
+        self.watch.cut(server, silent_since_s=time.monotonic() - _SILENT_S)
 
 
-@contextmanager
-def refusing_unreplicated(connection: Connection) -> Iterator[None]:
-    """Raise at the end if the server said that it gave up waiting for its synchronous standby."""
-    warnings: list[str] = []
-
-    def listen(notice: errors.Diagnostic) -> None:
-        # Read at once: a notice is empty as soon as this returns.
-        if notice.severity_nonlocalized == "WARNING" and notice.sqlstate in _SYNC_WAIT_CANCELLED:
-            warnings.append(str(notice.message_primary))
-
-    connection.add_notice_handler(listen)
+def begin_on(connection: Connection, begin: bytes) -> Server:
+    """Begin a transaction; which server answers. Raises `DatabaseAway`, `NotPrimary`."""
     try:
-        yield
-    finally:
-        connection.remove_notice_handler(listen)
-    if warnings:
-        raise OutcomeUnknown(f"the commit may not be replicated: {warnings[0]}")
+        said = run_plain(connection, begin)
+    except errors.ReadOnlySqlTransaction as error:
+        raise NotPrimary(f"the database takes no writes: {error}") from error
+    except psycopg.Error as error:
+        raise_family(error)
+    started = said.get_value(0, 1)
+    if said.get_value(0, 0) != b"f" or started is None:
+        raise NotPrimary("the server that answered is a standby")
+    return Server(started, said.get_value(0, 2), said.get_value(0, 3))
 
 
 def _roll_back(connection: Connection) -> None:
-    # A lost connection has nothing to roll back; the pool replaces it.
-    if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+    # A lost connection has nothing to roll back; the pool drops it.
+    if connection.pgconn.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
         with suppress(psycopg.Error):
-            connection.execute("ROLLBACK")
+            run_plain(connection, b"ROLLBACK")
