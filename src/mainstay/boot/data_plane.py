@@ -18,6 +18,7 @@ from mainstay.boot.addresses import http_url
 from mainstay.boot.entrance import Door, Entrance, Scope
 from mainstay.boot.git import git_service
 from mainstay.boot.http_server import DataSockets, HealthServer, HttpServer, inherited_sockets
+from mainstay.boot.inviting import joining_door
 from mainstay.boot.layout import Layout
 from mainstay.boot.roles import not_served
 from mainstay.boot.state import Phase, process_names, read_state
@@ -29,6 +30,7 @@ from mainstay.doors.githttp.settings import GitHttpSettings
 from mainstay.doors.health import app as health
 from mainstay.doors.health.decisions import NodeView
 from mainstay.doors.health.watchdog import LoopWatchdog
+from mainstay.doors.joining import app as joining
 from mainstay.doors.web.proxy import WebProxy
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.logs import get_logger
@@ -130,10 +132,11 @@ class DataPlane:
     def _application(self) -> Entrance:
         watch = Door("health", health.claims, self._watch)
         roles = self._stores.settings.roles
+        join = Door("joining", joining.claims, joining_door(self._stores))
         if "web" not in roles:
-            return self._entrance([watch, Door("none", lambda _scope: True, not_served(roles))])
+            return self._entrance([watch, join, Door("none", lambda _scope: True, not_served(roles))])
         git, web = Door("git", _is_git, self._git), Door("web", lambda _scope: True, self._web)
-        return self._entrance([git, watch, web])
+        return self._entrance([git, watch, join, web])
 
     def _entrance(self, doors: Sequence[Door]) -> Entrance:
         return Entrance(

@@ -99,7 +99,7 @@ def check_member(stores: Stores) -> None:
 
 def check_database(stores: Stores) -> None:
     """Refuse a database that is not the one this data directory was used with."""
-    ours = _remembered_instance(stores.settings.data)
+    ours = remembered_instance(stores.settings.data)
     theirs = settings_store.read(stores.database, settings_store.INSTANCE_ID)
     if ours is None or ours == theirs:
         return
@@ -145,7 +145,7 @@ def _instance_file(data: Path) -> Path:
     return data / "instance_id"
 
 
-def _remembered_instance(data: Path) -> str | None:
+def remembered_instance(data: Path) -> str | None:
     """To which instance this data directory belongs; None before its first start."""
     try:
         return _instance_file(data).read_text("ascii").strip() or None
@@ -156,7 +156,7 @@ def _remembered_instance(data: Path) -> str | None:
 def _remember_instance(stores: Stores) -> None:
     data = stores.settings.data
     instance = settings_store.read(stores.database, settings_store.INSTANCE_ID)
-    if instance is not None and _remembered_instance(data) != instance:
+    if instance is not None and remembered_instance(data) != instance:
         remember_instance(data, instance)
 
 
