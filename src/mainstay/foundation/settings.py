@@ -38,6 +38,15 @@ def child_environment(ours: Mapping[str, str], *, metrics_in: Path) -> dict[str,
     return {**os.environ, **prefixed, _METRICS_DIRECTORY: str(metrics_in)}
 
 
+def environment_of_others() -> dict[str, str]:
+    """The environment without anything of ours: for a node that is told everything anew."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_PREFIX) and name != _METRICS_DIRECTORY
+    }
+
+
 def metrics_directory() -> Path | None:
     """Where the processes of this node add up their numbers; None when this process is alone."""
     directory = os.environ.get(_METRICS_DIRECTORY)

@@ -1,0 +1,153 @@
+"""A real S3 server that checks signatures and keeps what it was given: Ceph's gateway on one disk of a file.
+
+A monitor, an object daemon (BlueStore in a sparse file) and the gateway, ready in about 9 s, and after
+`kill()` again in about 6.
+"""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from mainstay.provision.local import processes
+from mainstay.provision.local.member import Place, is_listening, plain_environment
+from mainstay.provision.local.processes import Command
+from mainstay.provision.local.programs import rgw_root
+from mainstay.provision.local.store import S3Member
+from mainstay.provision.local.waiting import wait_until
+
+_COMMAND_S_MAX = 60.0
+_DISK_BYTES = 8 << 30
+"""Of the sparse file; it takes what is stored."""
+
+
+class Rgw(S3Member):
+    """The three processes as one member."""
+
+    start_s_max = 120.0
+
+    def __init__(self, *, place: Place, directory: Path) -> None:
+        super().__init__(place=place, directory=directory)
+        self._root = rgw_root()
+        self._home = directory / "ceph"
+        self._configuration = self._home / "ceph.conf"
+        self._monitor_port = self._reserve_port()
+        self._cluster_id = str(uuid.uuid4())
+
+    def _launch(self) -> None:
+        is_new = not self._configuration.exists()
+        if is_new:
+            self._prepare_monitor()
+        self._run_program("ceph-mon", "-f", "-i", "a")
+        wait_until(
+            lambda: is_listening(self.place.host, self._monitor_port),
+            within_s=self.start_s_max,
+            what="start of Ceph's monitor",
+            log=self.log,
+            still_possible=self.is_running,
+        )
+        if is_new:
+            self._prepare_disk()
+        self._run_program("ceph-osd", "-f", "-i", "0")
+        if is_new:
+            self._make_user()
+        self._run_program("radosgw", "-f", "-n", "client.admin")
+
+    def _prepare_monitor(self) -> None:
+        shutil.rmtree(self._home, ignore_errors=True)
+        for part in ("osd", "rgw"):
+            (self._home / part).mkdir(parents=True)
+        self._configuration.write_text(self._configuration_text())
+        keyring, monitors = str(self._home / "keyring"), str(self._home / "monmap")
+        everything = ["--cap", "mon", "allow *"]
+        self._run("ceph-authtool", "--create-keyring", keyring, "--gen-key", "-n", "mon.", *everything)
+        self._run(
+            "ceph-authtool",
+            keyring,
+            "--gen-key",
+            "-n",
+            "client.admin",
+            *everything,
+            "--cap",
+            "osd",
+            "allow *",
+        )
+        where = ["--addv", "a", f"[v1:{self.place.host}:{self._monitor_port}]", "--fsid", self._cluster_id]
+        self._run("monmaptool", "--create", "--clobber", *where, monitors)
+        self._run("ceph-mon", "--mkfs", "-i", "a", "--keyring", keyring, "--monmap", monitors)
+
+    def _prepare_disk(self) -> None:
+        daemon_id = str(uuid.uuid4())
+        # The command line is a Python program for Debian's own Python, whose modules it needs.
+        self._run("ceph", "osd", "new", daemon_id, interpreter="/usr/bin/python3")
+        self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", daemon_id)
+
+    def _make_user(self) -> None:
+        keys = [f"--access-key={self.credentials.access_key}", f"--secret-key={self.credentials.secret_key}"]
+        self._run("radosgw-admin", "user", "create", "--uid=mainstay", "--display-name=mainstay", *keys)
+
+    def _run(self, program: str, *arguments: str, interpreter: str | None = None) -> None:
+        argv = [
+            *([interpreter] if interpreter else []),
+            str(self._root / "usr" / "bin" / program),
+            *arguments,
+        ]
+        processes.run(self._command(argv), log=self.log, within_s=_COMMAND_S_MAX)
+
+    def _run_program(self, program: str, *arguments: str) -> None:
+        self._spawn(self._command([str(self._root / "usr" / "bin" / program), *arguments]))
+
+    def _command(self, argv: list[str]) -> Command:
+        bits = f"{os.uname().machine}-linux-gnu"
+        libraries = [self._root / "lib" / bits, self._root / "usr" / "lib" / bits]
+        libraries.append(libraries[-1] / "ceph")
+        environment = plain_environment(
+            LD_LIBRARY_PATH=":".join(map(str, libraries)),
+            CEPH_CONF=str(self._configuration),
+            PYTHONPATH=str(self._root / "usr" / "lib" / "python3" / "dist-packages"),
+        )
+        return Command(
+            argv=argv, environment=environment, directory=self._home, run_prefix=self.place.run_prefix
+        )
+
+    def _configuration_text(self) -> str:
+        home, host = self._home, self.place.host
+        libraries = self._root / "usr" / "lib" / f"{os.uname().machine}-linux-gnu"
+        network = f"{host}/8" if host.startswith("127.") else f"{host}/32"
+        settings = {
+            "fsid": self._cluster_id,
+            "mon host": f"v1:{host}:{self._monitor_port}",
+            "mon_initial_members": "a",
+            "auth_cluster_required": "none",
+            "auth_service_required": "none",
+            "auth_client_required": "none",
+            "osd_pool_default_size": 1,
+            "osd_pool_default_min_size": 1,
+            "osd_pool_default_pg_num": 4,
+            "osd_pool_default_pgp_num": 4,
+            "osd_pool_default_pg_autoscale_mode": "off",
+            "osd_crush_chooseleaf_type": 0,
+            "mon_allow_pool_size_one": "true",
+            "mon_max_pg_per_osd": 1000,
+            "paxos_propose_interval": 0.05,  # a monitor alone has nobody to gather proposals for
+            "paxos_min_wait": 0.01,
+            "run_dir": home,
+            "log_file": home / "$name.log",
+            "admin_socket": home / "$name.asok",
+            "mon_data": home / "mon",
+            "osd_data": home / "osd",
+            "rgw_data": home / "rgw",
+            "keyring": home / "keyring",
+            "erasure_code_dir": libraries / "ceph" / "erasure-code",
+            "plugin_dir": libraries / "ceph",
+            "osd_class_dir": libraries / "rados-classes",
+            "osd_objectstore": "bluestore",
+            "bluestore_block_size": _DISK_BYTES,
+            "bluestore_cache_autotune": "false",
+            "bluestore_cache_size": 128 << 20,
+            "ms_bind_msgr2": "false",
+            "public_network": network,
+            "cluster_network": network,
+            "rgw_frontends": f"beast endpoint={host}:{self.port} tcp_nodelay=1",
+        }
+        return "[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items())
