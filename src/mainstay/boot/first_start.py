@@ -7,6 +7,7 @@ is the cluster; the others lack it and are told to join. A machine that has it m
 import os
 from pathlib import Path
 
+from mainstay.boot.credentials import lend
 from mainstay.boot.membership import SECRET_KEY, ensure_certificate, secrets_of
 from mainstay.boot.stores import Stores
 from mainstay.cluster.keyring import KeyFile, KeyRing, MasterKeyMissing, key_file, new_key, write_keys
@@ -57,6 +58,7 @@ def check_every_start(stores: Stores) -> None:
     check_database(stores)
     check_store(stores)
     _remember_instance(stores)
+    lend(stores.settings, secrets_of(stores))
     node_id(stores.settings.data)
     ensure_certificate(stores)
 

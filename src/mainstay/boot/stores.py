@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mainstay.boot.credentials import borrow
 from mainstay.boot.settings import NodeSettings, as_text
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.settings import export_to_children
@@ -31,6 +32,7 @@ def opened_stores(settings: NodeSettings) -> Iterator[Stores]:
     export(settings)
     database = open_database(settings.database_url)
     try:
+        borrow(settings, database)
         yield Stores(
             settings=settings,
             database=database,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 KEY_BYTES: Final = 32
 _FORMAT = "v1"
 _NONCE_BYTES = 12
-_KEYS_MAX = 64
+KEYS_MAX: Final = 64
+"""Lines of the file; older keys are of no use to anybody."""
 
 
 class MasterKeyMissing(NotFound):
@@ -121,7 +122,7 @@ def read_keys(data: Path) -> KeyRing:
     except (OSError, UnicodeDecodeError) as error:
         raise MasterKeyUnreadable(f"cannot read {file}: {error}") from error
     try:
-        return KeyRing([urlsafe_b64decode(line) for line in lines[:_KEYS_MAX]])
+        return KeyRing([urlsafe_b64decode(line) for line in lines[:KEYS_MAX]])
     except (ValueError, MasterKeyUnreadable) as error:
         raise MasterKeyUnreadable(f"{file} does not hold master keys: {error}") from error
 
@@ -134,7 +135,7 @@ def write_keys(data: Path, keyring: KeyRing) -> None:
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as out:
-        out.write(b"".join(urlsafe_b64encode(key) + b"\n" for key in keyring.keys[:_KEYS_MAX]))
+        out.write(b"".join(urlsafe_b64encode(key) + b"\n" for key in keyring.keys[:KEYS_MAX]))
         out.flush()
         os.fsync(out.fileno())
     fresh.replace(file)

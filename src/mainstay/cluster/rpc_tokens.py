@@ -13,7 +13,7 @@ from typing import Final
 
 from mainstay.cluster.secrets import Secrets
 from mainstay.foundation.clock import Clock
-from mainstay.foundation.errors import Unavailable
+from mainstay.foundation.errors import Conflict, Unavailable
 from mainstay.foundation.logs import Secret, get_logger
 
 log = get_logger()
@@ -22,6 +22,11 @@ SECRET: Final = "rpc/tokens"  # noqa: S105 - the name of the secret, not its val
 
 _BELIEVED_S = 10.0
 _LOOKS_APART_S = 1.0
+_ROTATIONS_APART_MS = 60_000
+
+
+class TooSoon(Conflict):
+    """Only two tokens are valid at once, and nodes look every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +87,14 @@ def token_pair(secrets: Secrets) -> TokenPair:
     return _read(secrets.ensure(SECRET, lambda: json.dumps([_new(), ""])))
 
 
-def rotate(secrets: Secrets) -> None:
-    """A new current token; the one before it stays valid until the next rotation."""
+def rotate(secrets: Secrets, *, now_ms: int) -> None:
+    """A new current token; the one before it stays valid until the next rotation. Raises `TooSoon`."""
     before = token_pair(secrets)
+    made_ms = secrets.created_ms(SECRET)
+    if before.previous is not None and made_ms is not None and now_ms - made_ms < _ROTATIONS_APART_MS:
+        raise TooSoon(
+            "the token was rotated within the last minute: nodes that have not noticed would be lost"
+        )
     secrets.put(SECRET, json.dumps([_new(), before.current.reveal()]))
     log.info("cluster.rpc_tokens_rotated")
 

@@ -5,7 +5,7 @@ file and defaults, in that order of strength. This module only knows how to look
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _PREFIX = "MAINSTAY_"
@@ -45,6 +45,16 @@ def environment_of_others() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(_PREFIX) and name != _METRICS_DIRECTORY
     }
+
+
+def foreign_variables(names: Iterable[str]) -> dict[str, str]:
+    """Variables that are not ours, such as a cloud's own: those of `names` that are set."""
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def export_foreign(name: str, value: str) -> None:
+    """Set a variable that is not ours for this process and those it starts."""
+    os.environ[name] = value
 
 
 def metrics_directory() -> Path | None:
