@@ -7,14 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mainstay.boot.layout import Layout
+from mainstay.boot.membership import identity_of, secrets_of
 from mainstay.boot.scratch import scratch_directory
 from mainstay.boot.stores import Stores
 from mainstay.cache.copies import Copies
 from mainstay.cache.settings import CacheSettings
+from mainstay.cluster.labels import label_of
+from mainstay.cluster.nodes import live_nodes
+from mainstay.cluster.placement import git_nodes
+from mainstay.cluster.rpc_tokens import token_pair
 from mainstay.foundation.clock import SYSTEM
 from mainstay.repository.browse import Browser
+from mainstay.repository.face import GitFace
 from mainstay.repository.maintenance import Maintenance, MaintenanceSettings
 from mainstay.repository.reflog import Reflog
+from mainstay.repository.remote.kept import Kept
+from mainstay.repository.remote.roster import Roster
+from mainstay.repository.remote.service import RemoteGitService
 from mainstay.repository.service import GitService
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.write import Writer
@@ -22,6 +31,7 @@ from mainstay.storage.push import PushStore
 from mainstay.storage.upload import Uploads
 
 _UPLOADS_AT_ONCE = 8
+_TOKEN_FRESH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +46,37 @@ class GitTools:
     scratch: Path
 
 
-def git_service(stores: Stores, *, quarantine: Path | None = None) -> GitService:
-    """The streaming Git service, for the data plane and SSH. Close it at the end.
+def git_service(stores: Stores, *, quarantine: Path | None = None) -> GitFace:
+    """The streaming Git service, for the data plane and SSH: by this process where the node has the role
+    `git`, else by the nodes that have it. Finish and close it at the end.
 
     A process that `serve` did not start brings its own directory for pushes under way: the next start
     wipes the one of the node.
     """
+    if "git" in stores.settings.roles:
+        return local_git_service(stores, quarantine=quarantine)
+    return remote_git_service(stores)
+
+
+def remote_git_service(stores: Stores) -> RemoteGitService:
+    """The Git service of the other nodes."""
+    secrets = secrets_of(stores)
+    return RemoteGitService(
+        ledger=stores.ledger,
+        roster=Roster(
+            nodes=lambda: git_nodes(live_nodes(stores.database)),
+            label_of=lambda repository_id: label_of(stores.database, repository_id),
+            clock=SYSTEM,
+        ),
+        context=identity_of(stores).client_context(),
+        token=Kept(lambda: token_pair(secrets).current, fresh_s=_TOKEN_FRESH_S, clock=SYSTEM),
+        clock=SYSTEM,
+        refs_in_memory_max=_cache(stores).refs_in_memory_max,
+    )
+
+
+def local_git_service(stores: Stores, *, quarantine: Path | None = None) -> GitService:
+    """The Git service of this process."""
     return GitService(
         ledger=stores.ledger,
         objects=stores.objects,

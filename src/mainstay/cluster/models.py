@@ -90,3 +90,13 @@ class SchemaFloor(models.Model):
 
     class Meta:
         db_table = "cluster_schema_floor"
+
+
+class Placement(models.Model):
+    """A repository that asks for git nodes of a label."""
+
+    repository_id = models.BigIntegerField(primary_key=True)
+    label = models.CharField(max_length=63)
+
+    class Meta:
+        db_table = "cluster_placement"

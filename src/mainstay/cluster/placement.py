@@ -10,9 +10,12 @@ all others, as long as one of them is alive. So moving a repository is a change 
 Any git node can serve any repository; a wrong order costs time and nothing else.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from hashlib import blake2b
+
+from mainstay.cluster.nodes import NodeRow
 
 PREFERRED = 2
 
@@ -27,6 +30,18 @@ class GitNode:
     labels: frozenset[str] = frozenset()
 
 
+def git_nodes(live: Sequence[NodeRow]) -> list[GitNode]:
+    """Those of the living that serve Git to others. One that drains or starts only if there is no other."""
+    serving = [node for node in live if "git" in node.roles and node.rpc]
+    ready = [node for node in serving if node.state == "ready"]
+    return [_git_node(node) for node in ready or serving]
+
+
+def _git_node(node: NodeRow) -> GitNode:
+    host, _, port = node.rpc.rpartition(":")
+    return GitNode(id=node.id, host=host.strip("[]"), port=int(port), labels=frozenset(node.labels))
+
+
 def ranked(repository_id: int, nodes: Sequence[GitNode], *, label: str = "") -> list[GitNode]:
     """All nodes, the warmest for this repository first; those of its label before the others."""
     return sorted(nodes, key=lambda node: (label not in node.labels, -_weight(repository_id, node), node.id))
@@ -37,7 +52,7 @@ def order_of_asking(
     nodes: Sequence[GitNode],
     *,
     label: str = "",
-    avoided: Set[str] = frozenset(),
+    avoided: AbstractSet[str] = frozenset(),
     load: Mapping[str, int] | None = None,
     draw: Callable[[], float] = lambda: 0.0,
 ) -> list[GitNode]:

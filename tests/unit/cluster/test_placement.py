@@ -6,7 +6,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstay.cluster.placement import PREFERRED, GitNode, order_of_asking, ranked
+from mainstay.cluster.nodes import NodeRow
+from mainstay.cluster.placement import PREFERRED, GitNode, git_nodes, order_of_asking, ranked
 
 REPOSITORIES = st.integers(min_value=1, max_value=1 << 40)
 IDS = st.lists(st.text("0123456789ABCDEFGHJKMNPQRSTVWXYZ", min_size=4, max_size=8), min_size=1, unique=True)
@@ -68,7 +69,7 @@ def test_the_less_busy_of_the_preferred_goes_first() -> None:
 
 
 def test_who_failed_comes_last_but_comes() -> None:
-    first, *others = ranked(7, NODES)
+    first, *_others = ranked(7, NODES)
     assert order_of_asking(7, NODES, avoided={first.id})[-1] == first
     everybody = {each.id for each in NODES}
     assert len(order_of_asking(7, NODES, avoided=everybody)) == len(NODES)
@@ -78,3 +79,31 @@ def test_who_failed_comes_last_but_comes() -> None:
 def test_addresses_do_not_matter() -> None:
     moved = [replace(each, host="192.0.2.99") for each in NODES]
     assert [each.id for each in ranked(7, moved)] == [each.id for each in ranked(7, NODES)]
+
+
+def row(name: str, *, roles: str = "git", rpc: str = "192.0.2.1:9000", state: str = "ready") -> NodeRow:
+    return NodeRow(
+        id=name,
+        name=name,
+        http="",
+        ssh="",
+        rpc=rpc,
+        health="",
+        roles=frozenset(roles.split(",")),
+        labels=("fast",),
+        version="1",
+        state=state,  # type: ignore[arg-type]
+    )
+
+
+def test_who_serves_git_to_others() -> None:
+    rows = [
+        row("N1", rpc="[2001:db8::1]:9000"),
+        row("N2", roles="web,ssh"),
+        row("N3", rpc=""),
+        row("N4", state="draining"),
+        row("N5", state="starting"),
+    ]
+    assert git_nodes(rows) == [GitNode(id="N1", host="2001:db8::1", port=9000, labels=frozenset({"fast"}))]
+    assert [each.id for each in git_nodes(rows[1:])] == ["N4", "N5"], "better than nobody"
+    assert git_nodes(rows[1:3]) == []
