@@ -253,8 +253,10 @@ def test_malformed_requests_are_refused_and_leave_no_mark(running: Node, request
 
 def test_the_command_line_knows_how_the_node_is(running: Node) -> None:
     shown = json.loads(running.run("status", "--json").stdout)
-    assert shown["phase"] == "ready"
-    assert {"serve", "data", "web", "ssh", "worker"} <= shown["processes"].keys()
+    assert shown["node"]["phase"] == "ready"
+    assert {"serve", "data", "web", "ssh", "worker"} <= shown["node"]["processes"].keys()
+    assert (shown["verdict"], shown["problems"]) == ("ok", [])
+    assert [node["state"] for node in shown["nodes"]] == ["ready"]
     checked = json.loads(running.run("check", "--json").stdout)
     assert checked["verdict"] in ("ok", "warning")
     names = [point["name"] for point in json.loads(running.run("debug", "failpoints", "--json").stdout)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mainstay.cli import node_upkeep
 from mainstay.cli.frame import data_option, json_option, opened, show
 from mainstay.foundation.clock import iso8601
 from mainstay.foundation.errors import Invalid
@@ -49,3 +50,8 @@ def _milliseconds(text: str) -> int:
     if found is None:
         raise NotADuration(f"{text!r} is not a length of time such as 30m, 1h or 2d")
     return int(found[1]) * _UNIT_MS[found[2]]
+
+
+command.add_command(node_upkeep.list_command)
+command.add_command(node_upkeep.drain)
+command.add_command(node_upkeep.forget)

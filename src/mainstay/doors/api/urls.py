@@ -13,6 +13,7 @@ from mainstay.doors.api.endpoint import Endpoint, unknown_route
 from mainstay.doors.api.endpoints import (
     about,
     branches,
+    cluster,
     commits,
     groups,
     keys,
@@ -34,6 +35,7 @@ _BRANCHES = f"{_PROJECT}/repository/branches"
 ROUTES: dict[str, type[Endpoint]] = {
     "version": about.Version,
     "metadata": about.Metadata,
+    "cluster/nodes": cluster.Nodes,
     "user": users.CurrentUser,
     "user/status": users.OwnStatus,
     "user/keys": keys.OwnKeys,
