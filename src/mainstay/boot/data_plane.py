@@ -22,7 +22,7 @@ from mainstay.boot.inviting import joining_door
 from mainstay.boot.layout import Layout
 from mainstay.boot.roles import not_served
 from mainstay.boot.state import Phase, process_names, read_state
-from mainstay.boot.stores import Stores
+from mainstay.boot.stores import Stores, begin_hold_s
 from mainstay.boot.vitals import Vitals
 from mainstay.boot.watching import dependencies_of
 from mainstay.doors.githttp.app import GitHttp
@@ -66,7 +66,9 @@ class DataPlane:
         self._git = GitHttp(
             service=self._service,
             gate=compose.git_gate(stores),
-            settings=GitHttpSettings(idle_s_max=stores.settings.http_idle_seconds),
+            settings=GitHttpSettings(
+                idle_s_max=stores.settings.http_idle_seconds, hold_s=begin_hold_s(stores.settings)
+            ),
             clock=SYSTEM,
             clone_url=lambda path: f"{http_url(stores.settings)}/{path}.git",
         )

@@ -8,7 +8,7 @@ from mainstay.boot.addresses import ssh_clone_url
 from mainstay.boot.git import git_service
 from mainstay.boot.layout import Layout
 from mainstay.boot.scratch import scratch_directory
-from mainstay.boot.stores import Stores
+from mainstay.boot.stores import Stores, begin_hold_s
 from mainstay.doors.ssh.conversation import Asked
 from mainstay.doors.ssh.forced import serve_forced
 from mainstay.doors.ssh.settings import SshSettings
@@ -35,7 +35,9 @@ def serve(stores: Stores, *, fingerprint: str, command: str | None, git_protocol
                 asked,
                 service=service,
                 gate=compose.git_gate(stores),
-                settings=SshSettings(idle_s_max=stores.settings.ssh_idle_seconds),
+                settings=SshSettings(
+                    idle_s_max=stores.settings.ssh_idle_seconds, hold_s=begin_hold_s(stores.settings)
+                ),
                 clock=SYSTEM,
                 clone_url=lambda path: ssh_clone_url(stores.settings, path),
             )

@@ -13,7 +13,7 @@ from mainstay.boot.addresses import ssh_clone_url
 from mainstay.boot.git import git_service
 from mainstay.boot.http_server import announcers
 from mainstay.boot.membership import secrets_of
-from mainstay.boot.stores import Stores
+from mainstay.boot.stores import Stores, begin_hold_s
 from mainstay.doors.ssh.host_keys import host_keys_from
 from mainstay.doors.ssh.server import serve
 from mainstay.doors.ssh.settings import SshSettings
@@ -39,7 +39,9 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
         service=service,
         gate=compose.git_gate(stores),
         host_keys=keys,
-        settings=SshSettings(idle_s_max=stores.settings.ssh_idle_seconds),
+        settings=SshSettings(
+            idle_s_max=stores.settings.ssh_idle_seconds, hold_s=begin_hold_s(stores.settings)
+        ),
         clock=SYSTEM,
         clone_url=lambda path: ssh_clone_url(stores.settings, path),
     )

@@ -15,6 +15,9 @@ from mainstay.storage.ledger.sql import SqlLedger
 from mainstay.storage.objects import ObjectStore
 from mainstay.storage.objects.opening import open_object_store
 
+_BEGIN_HOLD_S_MAX = 45.0
+"""Under the minute after which proxies give an answer up that does not begin."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
@@ -41,6 +44,16 @@ def opened_stores(settings: NodeSettings) -> Iterator[Stores]:
         )
     finally:
         database.close()
+
+
+def hold_s(settings: NodeSettings) -> float:
+    """How long a push waits for its database. A file on this machine does not come back by waiting."""
+    return 0.0 if settings.database_url.startswith("sqlite:") else float(settings.push_hold_seconds)
+
+
+def begin_hold_s(settings: NodeSettings) -> float:
+    """How long a request waits at its beginning, where nothing can be said to the client meanwhile."""
+    return min(hold_s(settings), _BEGIN_HOLD_S_MAX)
 
 
 def export(settings: NodeSettings) -> None:

@@ -14,13 +14,14 @@ Not here: who the pusher is and what the rules are (`doors`, `product`), the wri
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import structlog
 
 from mainstay.access.policy import Deny, PushRules, RefAction, decide_ref_update, is_protected
-from mainstay.cache.copies import Copies
+from mainstay.cache.copies import Copies, Copy
 from mainstay.cache.refs import RefListing, RefListings
 from mainstay.foundation.errors import Conflict, Invalid, OutcomeUnknown, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
@@ -33,6 +34,7 @@ from mainstay.git.protocol.report import error_packet
 from mainstay.git.protocol.services import Service
 from mainstay.repository import advertisement
 from mainstay.repository.borrowing import BorrowsTooMuch, Lender
+from mainstay.repository.holding import Waiting
 from mainstay.repository.inspection import (
     ObjectKind,
     TooDeep,
@@ -125,6 +127,9 @@ class Receiver:
         self._store = store
         self._threads = threads
         self._settings = settings
+        # Threads of their own: a push that waits for the database in one leaves the others to fetches.
+        self._committing = Threads(settings.pushes_max)
+        self._waiting = Waiting(hold_s=settings.hold_s, waiting_max=settings.pushes_max)
         self._turns = Turns("pushes", turns_max=settings.pushes_max, wait_s_max=settings.wait_s_max)
 
     async def serve(
@@ -157,7 +162,7 @@ class Receiver:
             await self._answer(push, _Rest(rest, source), sink, ends=stateless)
 
     async def _look(self, repository_id: int) -> RefListing:
-        return await self._threads.run(self._listings.latest, repository_id)
+        return await self._waiting.through(lambda: self._threads.run(self._listings.latest, repository_id))
 
     async def _answer(self, push: _Push, source: ByteSource, sink: ByteSink, *, ends: bool) -> None:
         reporter = Reporter(sink, push.request.capabilities, keepalive_s=self._settings.keepalive_s)
@@ -178,7 +183,7 @@ class Receiver:
     ) -> str | None:
         """Steps 2 to 5. Returns why the pack is not taken, or None when it is."""
         repository_id = push.listing.repository.id
-        async with self._threads.holding(self._copies.pinned(repository_id), of=repository_id) as copy:
+        async with self._pinned(repository_id) as copy:
             quarantine = Quarantine(push.id, copy, self._settings, self._threads)
             async with self._threads.holding(quarantine):
                 try:
@@ -188,8 +193,21 @@ class Receiver:
                     return str(bad)
                 failpoint(CHECKED)
                 if push.left:
-                    await self._threads.run_to_the_end(self._commit, push, packs)
+                    await self._committing.run_to_the_end(self._commit, push, packs)
         return None
+
+    @asynccontextmanager
+    async def _pinned(self, repository_id: int) -> AsyncIterator[Copy]:
+        """A copy of the repository; waits for the database that says what it is made of."""
+        async with AsyncExitStack() as stack:
+            yield await self._waiting.through(
+                lambda: stack.enter_async_context(
+                    self._threads.holding(self._copies.pinned(repository_id), of=repository_id)
+                )
+            )
+
+    def close(self) -> None:
+        self._committing.close()
 
     async def _take_pack(
         self, push: _Push, quarantine: Quarantine, source: ByteSource, reporter: Reporter, *, ends: bool

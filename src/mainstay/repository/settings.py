@@ -34,6 +34,8 @@ class RepositorySettings:
     """How long a fetch or push waits for its turn before it is told to come back later."""
     keepalive_s: float = 5.0
     """A silent push says that it is alive this often, so that no proxy gives it up."""
+    hold_s: float = 0.0
+    """How long a push waits for a database that is away."""
     threads: int = 16
     """Threads for what blocks: ledger, object store, short git processes."""
     reachable_objects_max: int = 10_000_000

@@ -12,6 +12,10 @@ Invariant: the manifest never names a pack that is not stored.
 A crash between 1 and 3 leaves orphans that the intent names, which `storage.sweep` deletes. A crash after
 3 has lost nothing: `storage.journal.catch_up` writes the missing record.
 
+While the database is away the push waits (`storage.hold`): each of its transactions may be repeated, because
+the intent and the push have their ids from here. `push_id` also settles a COMMIT whose answer was lost: the
+repeated transaction queues behind one that is still in flight, finds what the first did, or does it.
+
 Not here: is the pack sound and may the actor (`repository.push`), who hears of it (`jobs`).
 """
 
@@ -24,6 +28,8 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import MainstayError, OutcomeUnknown, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.storage import journal
+from mainstay.storage.database import DatabaseAway
+from mainstay.storage.hold import NO_HOLD, Hold, Patience
 from mainstay.storage.ledger import Ledger, Push, PushOutcome, Repository
 from mainstay.storage.objects import ObjectStore
 from mainstay.storage.upload import PackFiles, Uploads
@@ -45,7 +51,16 @@ class NotCommitted(Unavailable):
 class PushStore:
     """The only writer of pushes: objects first, then the ledger."""
 
-    def __init__(self, *, ledger: Ledger, objects: ObjectStore, clock: Clock, uploads: Uploads) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        objects: ObjectStore,
+        clock: Clock,
+        uploads: Uploads,
+        hold: Hold = NO_HOLD,
+    ) -> None:
+        self._hold = hold
         self._ledger = ledger
         self._objects = objects
         self._clock = clock
@@ -56,12 +71,13 @@ class PushStore:
 
         Raises what `Ledger.push` raises; `OutcomeUnknown` only after looking for the outcome in vain.
         """
-        intent = self._begin(push, repository, packs)
+        patience = self._hold.patience()
+        intent = self._begin(push, repository, packs, patience)
         failpoint(INTENT_RECORDED)
         try:
             self._uploads.store(packs, lambda: self._prepare(push, repository))
             failpoint(OBJECTS_STORED)
-            outcome = self._commit(replace(push, intents=(intent,)), intent)
+            outcome = self._commit(replace(push, intents=(intent,)), intent, patience)
         except MainstayError:
             self._give_up(push, repository, intent)
             raise
@@ -71,10 +87,13 @@ class PushStore:
         self._after_commit(push, repository, outcome.version)
         return outcome
 
-    def _begin(self, push: Push, repository: Repository, packs: Sequence[PackFiles]) -> str:
+    def _begin(
+        self, push: Push, repository: Repository, packs: Sequence[PackFiles], patience: Patience
+    ) -> str:
         """The intent. Whether it was recorded or not, without it nothing else happens."""
+        prepared = journal.prepared_key(repository.uid, push.push_id)
         try:
-            return self._uploads.begin(repository, packs, journal.prepared_key(repository.uid, push.push_id))
+            return self._uploads.begin(repository, packs, prepared, hold=self._hold, patience=patience)
         except OutcomeUnknown as lost:
             raise NotCommitted("the database was lost before the push began: push again") from lost
 
@@ -99,11 +118,33 @@ class PushStore:
         except Unavailable as away:
             log.warning("push.prepared_left", push_id=push.push_id, reason=str(away))
 
-    def _commit(self, push: Push, intent: str) -> PushOutcome:
+    def _commit(self, push: Push, intent: str, patience: Patience) -> PushOutcome:
+        """The ledger transaction, again and again while the database is away.
+
+        An attempt that answers, answers for all before it: by `push_id` it knows what they did.
+        """
+        is_unknown = False
+
+        def attempt() -> PushOutcome:
+            nonlocal is_unknown
+            try:
+                return self._ledger.push(push)
+            except OutcomeUnknown as lost:
+                is_unknown = True
+                log.warning("push.outcome_lost", push_id=push.push_id, reason=str(lost))
+                raise
+
         try:
-            return self._ledger.push(push)
-        except OutcomeUnknown:
-            return self._settle(push, intent)
+            return self._hold.through(attempt, on=(DatabaseAway, OutcomeUnknown), patience=patience)
+        except (DatabaseAway, OutcomeUnknown) as away:
+            if is_unknown:
+                return self._settle(push, intent)
+            raise NotCommitted(f"the database was away for too long ({away}): push again") from away
+        except Unavailable as failed:
+            # Another attempt may have committed: somebody in the way of this one says nothing about that.
+            if is_unknown:
+                raise OutcomeUnknown(f"push {push.push_id}: {failed}") from failed
+            raise
 
     def _settle(self, push: Push, intent: str) -> PushOutcome:
         """COMMIT was sent and its answer lost: look, never guess.
@@ -133,5 +174,5 @@ class PushStore:
         """
         try:
             journal.write_up_to(self._objects, self._ledger, repository, version)
-        except Unavailable as away:
+        except (Unavailable, OutcomeUnknown) as away:
             log.warning("push.journal_deferred", repository=repository.uid, version=version, reason=str(away))

@@ -13,9 +13,11 @@ from pathlib import Path
 import structlog
 
 from mainstay.foundation.clock import Clock
-from mainstay.foundation.errors import Unavailable
+from mainstay.foundation.errors import OutcomeUnknown, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.ids import new_ulid
+from mainstay.storage.database import DatabaseAway
+from mainstay.storage.hold import NO_HOLD, Hold, Patience
 from mainstay.storage.ledger import Ledger, Pack, PackKind, Repository
 from mainstay.storage.objects import ObjectStore
 
@@ -81,11 +83,29 @@ class Uploads:
         self._clock = clock
         self._threads = threads
 
-    def begin(self, repository: Repository, packs: Sequence[PackFiles], *more_keys: str) -> str:
-        """Record what is about to be written; return the id of the intent."""
+    def begin(
+        self,
+        repository: Repository,
+        packs: Sequence[PackFiles],
+        *more_keys: str,
+        hold: Hold = NO_HOLD,
+        patience: Patience | None = None,
+    ) -> str:
+        """Record what is about to be written; return the id of the intent.
+
+        With `hold` it is tried again while the database is away. Nothing else has happened by then, and the
+        intent has its id from here, so an attempt whose outcome is unknown does no harm.
+        """
         keys = [f"{each.pack.key}.{ending}" for each in packs for ending in each.files]
         expires_ms = self._clock.now_ms() + _INTENT_LIFE_MS
-        return self._ledger.begin_upload(repository.id, [*keys, *more_keys], expires_ms=expires_ms)
+        intent_id = new_ulid()
+        return hold.through(
+            lambda: self._ledger.begin_upload(
+                repository.id, [*keys, *more_keys], expires_ms=expires_ms, intent_id=intent_id
+            ),
+            on=(DatabaseAway, OutcomeUnknown),
+            patience=patience,
+        )
 
     def store(self, packs: Sequence[PackFiles], *more: Callable[[], None]) -> None:
         """One round: all writes run side by side, and all are durable when this returns.
@@ -107,7 +127,7 @@ class Uploads:
         """Nothing was committed: let the sweeper have the objects at its next round, not in a day."""
         try:
             self._ledger.extend_upload(intent, expires_ms=self._clock.now_ms())
-        except Unavailable as away:
+        except (Unavailable, OutcomeUnknown) as away:
             log.warning("upload.intent_left", intent=intent, reason=str(away))
 
     def _putting(self, each: PackFiles, ending: str) -> Callable[[], None]:

@@ -4,6 +4,9 @@ Where nothing has to be waited for (a token or nobody, a database on this machin
 answer is found on the spot: to hand three look-ups to a thread and back costs more than they do. All else
 (the hash of a password, a database over the network, a write) is asked in a thread, from the beginning.
 
+While a database over the network is away the visit waits a while and the threads are left to others; who
+made a project in an attempt whose outcome was lost finds it in the next.
+
 On the spot, a slow disk would keep everybody waiting; so after a slow answer threads ask for a while.
 """
 
@@ -19,10 +22,12 @@ from mainstay.doors.githttp.credentials import credentials_of
 from mainstay.doors.githttp.target import Target
 from mainstay.doors.githttp.visit import Visit
 from mainstay.foundation.clock import Clock
+from mainstay.foundation.errors import OutcomeUnknown
 from mainstay.git.protocol.services import Service
 from mainstay.product.projects.admission import Admission, Credentials, GitGate
+from mainstay.repository.holding import Waiting
 from mainstay.repository.service import GitService
-from mainstay.storage.database import WouldWait
+from mainstay.storage.database import DatabaseAway, WouldWait
 
 _SLOW_S = 0.05
 _THREADS_AFTER_SLOW_S = 10.0
@@ -34,7 +39,16 @@ Look = Callable[[int], RefListing | None]
 class Doorkeeper:
     """Asks the gate, and for the refs while at it."""
 
-    def __init__(self, *, gate: GitGate, service: GitService, clock: Clock, threads: int) -> None:
+    def __init__(
+        self,
+        *,
+        gate: GitGate,
+        service: GitService,
+        clock: Clock,
+        threads: int,
+        waiting: Waiting | None = None,
+    ) -> None:
+        self._waiting = waiting or Waiting(hold_s=0, waiting_max=0)
         self._gate = gate
         self._service = service
         self._clock = clock
@@ -59,10 +73,14 @@ class Doorkeeper:
                 )
             except WouldWait:
                 pass
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, context.run, ask, self._service.look if look else None
+        return await self._waiting.through(
+            partial(self._in_thread, ask, self._service.look if look else None),
+            on=(DatabaseAway, OutcomeUnknown),
         )
+
+    async def _in_thread(self, ask: Callable[[Look | None], Admitted], look: Look | None) -> Admitted:
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, ask, look)
 
     def _on_the_spot(self, credentials: Credentials, ask: Callable[[], Admitted]) -> Admitted:
         started_s = self._clock.monotonic_s()

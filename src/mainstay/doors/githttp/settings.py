@@ -26,6 +26,10 @@ class GitHttpSettings:
     """Longest silence of a client in the middle of a body, sent or received."""
     body_bytes_per_s_min: int = 1024
     """A body slower than this on average, after `idle_s_max`, is cut."""
+    hold_s: float = 0.0
+    """How long a request waits at its beginning for a database that is away."""
+    held_max: int = 48
+    """Requests that wait so; more are answered 503 at once."""
     gate_threads: int = 8
     """Threads that ask the database who may."""
     realm: str = "Mainstay"

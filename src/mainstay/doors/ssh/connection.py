@@ -18,6 +18,7 @@ from mainstay.foundation.errors import MainstayError
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import counter, gauge
 from mainstay.product.projects.admission import GitGate
+from mainstay.repository.holding import Waiting
 
 log = get_logger()
 
@@ -90,8 +91,15 @@ class Connection(asyncssh.SSHServer):
     """Identifies one client by its key and opens sessions for it."""
 
     def __init__(
-        self, *, crowd: Crowd, conversations: Conversations, gate: GitGate, threads: Executor
+        self,
+        *,
+        crowd: Crowd,
+        conversations: Conversations,
+        gate: GitGate,
+        threads: Executor,
+        waiting: Waiting,
     ) -> None:
+        self._waiting = waiting
         self._crowd = crowd
         self._settings = crowd.settings
         self._conversations = conversations
@@ -200,8 +208,9 @@ class Connection(asyncssh.SSHServer):
 
     async def _owner_of(self, fingerprint: str) -> Actor | None:
         look = partial(self._gate.owner_of_key, fingerprint)
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, look)
+            return await self._waiting.through(lambda: loop.run_in_executor(self._threads, look))
         except MainstayError as error:
             log.warning("ssh.key_not_looked_up", reason=str(error))
             return None

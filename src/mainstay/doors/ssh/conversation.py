@@ -22,9 +22,11 @@ from mainstay.foundation.metrics import counter, histogram
 from mainstay.git.protocol.services import Service
 from mainstay.git.protocol.ssh_command import SshCommand, UnknownSshCommand, parse
 from mainstay.product.projects.admission import Admission, GitGate, SshKey, project_path
+from mainstay.repository.holding import Waiting
 from mainstay.repository.push import PushContext
 from mainstay.repository.service import GitService
 from mainstay.repository.streams import ByteSink, ByteSource, ClientGone
+from mainstay.storage.database import DatabaseAway
 
 log = get_logger()
 
@@ -80,13 +82,18 @@ class Conversations:
         threads: Executor,
         clock: Clock,
         clone_url: Callable[[str], str],
+        waiting: Waiting | None = None,
     ) -> None:
-        """`clone_url` makes the address of a project's path, to be shown to who has just made it."""
+        """`clone_url` makes the address of a project's path, to be shown to who has just made it.
+
+        A command waits in `waiting` at its beginning, while the database is away.
+        """
         self._service = service
         self._gate = gate
         self._threads = threads
         self._clock = clock
         self._clone_url = clone_url
+        self._waiting = waiting or Waiting(hold_s=0, waiting_max=0)
 
     async def hold(self, asked: Asked, line: Line) -> int:
         """Serve one command; return the exit code. Raises `ClientGone`, `OutcomeUnknown`: hang up."""
@@ -172,8 +179,13 @@ class Conversations:
         ]
 
     async def _in_thread(self, function: Callable[[], Result]) -> Result:
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, function)
+        """Ask the gate. Asking twice is fine: a project made the first time is found the second."""
+
+        async def attempt() -> Result:
+            context = contextvars.copy_context()
+            return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, function)
+
+        return await self._waiting.through(attempt, on=(DatabaseAway, OutcomeUnknown))
 
     def _report(self, asked: Asked, note: _Note, elapsed_s: float) -> None:
         _COMMANDS.labels(note.service, note.outcome).inc()

@@ -14,6 +14,7 @@ from mainstay.doors.ssh.settings import SshSettings
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import OutcomeUnknown
 from mainstay.product.projects.admission import GitGate
+from mainstay.repository.holding import Waiting
 from mainstay.repository.service import GitService
 from mainstay.repository.streams import ClientGone
 
@@ -33,7 +34,12 @@ async def serve_forced(
     line = await _StandardLine.open(idle_s_max=settings.idle_s_max)
     with ThreadPoolExecutor(1, thread_name_prefix="ssh-gate") as threads:
         conversations = Conversations(
-            service=service, gate=gate, threads=threads, clock=clock, clone_url=clone_url
+            service=service,
+            gate=gate,
+            threads=threads,
+            clock=clock,
+            clone_url=clone_url,
+            waiting=Waiting(hold_s=settings.hold_s, waiting_max=settings.held_max),
         )
         try:
             code = await conversations.hold(asked, line)

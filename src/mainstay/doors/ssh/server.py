@@ -23,6 +23,7 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.proxy_header import Endpoint
 from mainstay.product.projects.admission import GitGate
+from mainstay.repository.holding import Waiting
 from mainstay.repository.service import GitService
 
 log = get_logger()
@@ -102,13 +103,16 @@ async def serve(
     `accept` may take the place of asyncssh's own way to take connections.
     """
     threads = ThreadPoolExecutor(settings.gate_threads, thread_name_prefix="ssh-gate")
+    waiting = Waiting(hold_s=settings.hold_s, waiting_max=settings.held_max)
     conversations = Conversations(
-        service=service, gate=gate, threads=threads, clock=clock, clone_url=clone_url
+        service=service, gate=gate, threads=threads, clock=clock, clone_url=clone_url, waiting=waiting
     )
     crowd = Crowd(settings)
 
     def connection() -> Connection:
-        return Connection(crowd=crowd, conversations=conversations, gate=gate, threads=threads)
+        return Connection(
+            crowd=crowd, conversations=conversations, gate=gate, threads=threads, waiting=waiting
+        )
 
     options = await asyncio.to_thread(_options, connection, host_keys, settings)
     if listener and accept:
@@ -145,7 +149,7 @@ def _options(
         mac_algs=MACS,
         compression_algs=("none",),
         signature_algs=SIGNATURES,
-        login_timeout=settings.login_s_max,
+        login_timeout=settings.login_s_max + settings.hold_s,
         keepalive_interval=settings.keepalive_s,
         keepalive_count_max=3,
         public_key_auth=True,

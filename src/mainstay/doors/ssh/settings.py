@@ -31,5 +31,9 @@ class SshSettings:
     """Longest life of a signed-in connection without a session."""
     keepalive_s: float = 30.0
     """How often a silent client is asked whether it is there; after three without an answer it is gone."""
+    hold_s: float = 0.0
+    """How long a key or a command waits at its beginning for a database that is away."""
+    held_max: int = 200
+    """Keys and commands that wait so; more are refused at once."""
     gate_threads: int = 8
     """Threads that ask the database who may."""

@@ -24,15 +24,13 @@ from psycopg.pq import TransactionStatus
 from mainstay.foundation.errors import MainstayError
 from mainstay.storage.database import DatabaseAway, Dialect
 from mainstay.storage.database.commits import COMMIT_S_MAX, commit
-from mainstay.storage.database.dialing import Dialer, connection_arguments
+from mainstay.storage.database.dialing import Dialer
 from mainstay.storage.database.faults import Connection, raise_family, run_plain
 from mainstay.storage.database.heart import Heart
 from mainstay.storage.database.lease import Leases, Server
 from mainstay.storage.database.newcomers import Newcomers
 from mainstay.storage.database.pool import Pool, Taken
 from mainstay.storage.database.watch import Wait, Watch
-
-__all__ = ["OPENED", "Connection", "PostgresqlDatabase", "PostgresqlTransaction", "connection_arguments"]
 
 _WHO = (
     b"; SELECT pg_is_in_recovery(), pg_postmaster_start_time(), inet_server_addr(), inet_server_port(),"

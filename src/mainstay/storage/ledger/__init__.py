@@ -250,8 +250,13 @@ class Ledger(Protocol):
         """Version, manifest version, and the packs at it, oldest first."""
         ...
 
-    def begin_upload(self, repository_id: int, keys: Sequence[str], *, expires_ms: int) -> str:
-        """Record that objects are about to be written under `keys`; return the id of the intent."""
+    def begin_upload(
+        self, repository_id: int, keys: Sequence[str], *, expires_ms: int, intent_id: str = ""
+    ) -> str:
+        """Record that objects are about to be written under `keys`; return the id of the intent.
+
+        Who names the id may call again when the outcome is unknown: it is recorded once.
+        """
         ...
 
     def extend_upload(self, intent_id: str, *, expires_ms: int) -> bool:

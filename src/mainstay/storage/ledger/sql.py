@@ -119,9 +119,11 @@ class SqlLedger:
             packs = manifest.everything(tx, repository_id)
             return repository.version, repository.manifest_version, packs
 
-    def begin_upload(self, repository_id: int, keys: Sequence[str], *, expires_ms: int) -> str:
+    def begin_upload(
+        self, repository_id: int, keys: Sequence[str], *, expires_ms: int, intent_id: str = ""
+    ) -> str:
         with self.database.write() as tx:
-            return uploads.begin(tx, repository_id, keys, expires_ms)
+            return uploads.begin(tx, repository_id, keys, expires_ms, intent_id)
 
     def extend_upload(self, intent_id: str, *, expires_ms: int) -> bool:
         with self.database.write() as tx:

@@ -14,11 +14,14 @@ from mainstay.storage.ledger import UploadIntent, UploadReaped
 from mainstay.storage.ledger.chain import compact
 
 
-def begin(tx: Transaction, repository_id: int, keys: Sequence[str], expires_ms: int) -> str:
-    intent_id = new_ulid()
+def begin(
+    tx: Transaction, repository_id: int, keys: Sequence[str], expires_ms: int, intent_id: str = ""
+) -> str:
+    """Recorded once, however often it is tried with the same id."""
+    intent_id = intent_id or new_ulid()
     tx.execute(
         "INSERT INTO ledger_upload_intent (id, repository_id, keys, expires_ms, claimed)"
-        " VALUES (?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         (intent_id, repository_id, compact(list(keys)), expires_ms, False),
     )
     return intent_id
