@@ -1,107 +1,25 @@
 """Ends of conversations: clients that go away or fall silent, and what a push hears. With real git."""
 
 import asyncio
-import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from mainstay.access.actors import Actor, Kind
-from mainstay.access.policy import PushRules
-from mainstay.access.roles import Role
-from mainstay.cache.settings import CacheSettings
-from mainstay.foundation.clock import SYSTEM
-from mainstay.foundation.ids import new_ulid
-from mainstay.git.objectnames import ZERO_OID, RefName
+from mainstay.git.objectnames import ZERO_OID
 from mainstay.git.protocol.pktline import DELIM, FLUSH, encode
-from mainstay.repository.push import PushContext
-from mainstay.repository.service import GitService
-from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ClientGone
 from mainstay.storage.database import Database
-from mainstay.storage.ledger.sql import SqlLedger
-from mainstay.storage.objects.memory import MemoryStore
-from support.raw_push import RawObject, blob, commit, push_request, tree
+from support.desk import Desk, Heard, Said, opened_desk
+from support.raw_push import push_request
 
 DEADLINE_S = 20
-CONTEXT = PushContext(address="192.0.2.7", transport="http", request_id="r")
-RULES = PushRules(actor=Actor(kind=Kind.USER, id=7, name="ada"), role=Role.MAINTAINER)
-MAIN = "refs/heads/main"
-
-
-class Said:
-    """A client that says these chunks and then ends, or is gone."""
-
-    def __init__(self, *chunks: bytes, then_gone: bool = False) -> None:
-        self._chunks = list(chunks)
-        self._then_gone = then_gone
-
-    async def read(self) -> bytes:
-        if self._chunks:
-            return self._chunks.pop(0)
-        if self._then_gone:
-            raise ClientGone
-        return b""
-
-
-class Heard:
-    """What a client heard before it went away: at the first piece larger than `patience`."""
-
-    def __init__(self, patience: int = 1 << 30) -> None:
-        self.heard = b""
-        self._patience = patience
-
-    async def write(self, chunk: bytes) -> None:
-        if len(chunk) > self._patience:
-            raise ClientGone
-        self.heard += chunk
-
-
-@dataclass
-class Desk:
-    """One repository with a commit of 4 MiB that do not compress."""
-
-    service: GitService
-    ledger: SqlLedger
-    id: int
-    tip: str
-
-    def push(self, body: bytes) -> bytes:
-        heard = Heard()
-        asyncio.run(
-            self.service.receive_pack(
-                self.id, stateless=True, source=Said(body), sink=heard, rules=RULES, context=CONTEXT
-            )
-        )
-        return heard.heard
-
-
-def a_commit(content: bytes) -> list[RawObject]:
-    file = blob(content)
-    top = tree({"data": file})
-    return [file, top, commit(top, None, "Data.")]
 
 
 @pytest.fixture
 def desk(database: Database, tmp_path: Path) -> Iterator[Desk]:
-    ledger, objects = SqlLedger(database, SYSTEM), MemoryStore(clock=SYSTEM)
-    repository = ledger.create_repository(
-        uid=new_ulid(), head=RefName(MAIN.encode()), identity={}, actor="user:7"
-    )
-    service = GitService(
-        ledger=ledger,
-        objects=objects,
-        clock=SYSTEM,
-        cache=CacheSettings(directory=tmp_path / "cache"),
-        settings=RepositorySettings(quarantine=tmp_path / "quarantine"),
-    )
-    made = a_commit(random.Random(7).randbytes(4 << 20))
-    desk = Desk(service, ledger, repository.id, made[-1].oid)
-    assert b"ok " + MAIN.encode() in desk.push(push_request([(MAIN, ZERO_OID, desk.tip)], made))
-    yield desk
-    service.close()
+    with opened_desk(database, tmp_path) as desk:
+        yield desk
 
 
 def test_a_clone_whose_client_leaves_ends_as_that(desk: Desk) -> None:

@@ -1,9 +1,11 @@
 """Git processes: alone with what we give them, within limits, and gone when they are not needed."""
 
 import asyncio
+import gc
 import hashlib
 import io
 import os
+import signal
 import stat
 import zlib
 from collections.abc import Awaitable, Callable
@@ -18,11 +20,13 @@ from mainstay.git.native.commands import COMMANDS
 from mainstay.git.native.place import GitMissing, environment_of
 from mainstay.git.native.run import (
     GitFailed,
+    GitNotStarted,
     GitPlace,
     GitProcess,
     GitTookTooLong,
     GitWroteTooMuch,
     Limits,
+    feed,
     run,
     start,
     stop,
@@ -351,6 +355,41 @@ def test_a_cancelled_stop_leaves_nothing(play: Callable[[Scene], None]) -> None:
         with pytest.raises(asyncio.CancelledError):
             await stopping
         await wait_until_ended(process)
+
+    play(scene)
+
+
+def test_a_process_that_is_killed_takes_no_more(
+    play: Callable[[Scene], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whenever it is noticed: in the middle of a large piece, or between two."""
+
+    async def scene(place: GitPlace) -> None:
+        for size_bytes in (100, 8_000_000):
+            process = await start(place, ["hash-object", "--stdin"])
+            assert await feed(process, b"beginning")
+            os.kill(process.pid, signal.SIGKILL)
+            while await feed(process, b"x" * size_bytes):  # noqa: ASYNC110 - the end of it fires no event
+                await asyncio.sleep(0)
+            assert not await feed(process, b"more")
+            assert await process.wait() == -9
+            await stop(process)
+
+    play(scene)
+    gc.collect()
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+def test_a_machine_that_starts_no_process_is_told_as_that(
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainstay.git.native.run.git_program", lambda: "/nonexistent/git")
+
+    async def scene(place: GitPlace) -> None:
+        with pytest.raises(GitNotStarted, match="git cannot be started now: No such file"):
+            run(place, ["version"])
+        with pytest.raises(GitNotStarted):
+            await start(place, ["version"])
 
     play(scene)
 

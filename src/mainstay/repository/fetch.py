@@ -22,7 +22,7 @@ from mainstay.cache.refs import RefListing, RefListings
 from mainstay.cache.responses import Make, Responses, Write, key_of
 from mainstay.foundation.errors import Invalid, MainstayError, Unavailable
 from mainstay.git.native.place import MIB, Limits
-from mainstay.git.native.run import GitProcess, start, stop
+from mainstay.git.native.run import GitProcess, feed, start, stop
 from mainstay.git.protocol import pktline, v0, v2
 from mainstay.git.protocol.report import error_packet
 from mainstay.git.protocol.services import Service
@@ -45,9 +45,15 @@ _CONFIG = {
     "uploadpack.keepAlive": "5",
 }
 
+_CUT = error_packet("upload-pack: git was ended in the middle of the answer: try again")
+
 Asked = v2.Fetch | v0.WantRequest
 
 log = structlog.get_logger()
+
+
+class FetchEnded(Unavailable):
+    """Git was ended before it had answered."""
 
 
 class Fetcher:
@@ -219,10 +225,17 @@ class Fetcher:
             self._ready_in_thread(listing, request) as copy,
         ):
             process = await self._start(copy, [], {})
+            before = sink.bytes_written
             try:
                 await _converse(process, request.raw, wants, sink)
+                code = await process.wait()
             finally:
                 await stop(process)
+        if code < 0 or (code > 0 and sink.bytes_written == before):
+            log.warning(
+                "fetch.failed", repository=listing.repository.uid, reason=f"upload-pack ended with {code}"
+            )
+            raise FetchEnded("upload-pack: git was ended before it had answered: try again")
 
     async def _start(
         self, copy: Copy, flags: Sequence[str], environment: dict[str, str], stdout: int = PIPE
@@ -242,6 +255,7 @@ class Fetcher:
     ) -> str | None:
         """Run one stateless round; return why it failed, or None."""
         environment = {"GIT_PROTOCOL": protocol} if protocol else {}
+        begun = False
         with WidePipe() as pipe:
             process = await self._start(copy, ["--stateless-rpc"], environment, pipe.write_end)
             pipe.close_write_end()
@@ -250,6 +264,7 @@ class Fetcher:
             stderr = asyncio.create_task(_tail(process.stderr))
             try:
                 while chunk := await pipe.read():
+                    begun = True
                     await write(chunk)
                 await feeding
                 code = await process.wait()
@@ -260,6 +275,9 @@ class Fetcher:
                     await ended(feeding, stderr)
                 finally:
                     await stop(process)
+        if code < 0 and begun:
+            # Git that ends by itself has said why; who gets bytes without an end must not have to guess.
+            await write(_CUT)
         return f"upload-pack ended with {code}: {said}" if code != 0 else None
 
 
@@ -282,9 +300,7 @@ async def _all_of(wants: WantsV0) -> bytes:
 async def _feed(process: GitProcess, request: bytes) -> None:
     """Hand over the request. A git that has heard enough closes its end, which is its right."""
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(request)
-        await process.stdin.drain()
+    await feed(process, request)
     process.stdin.close()
 
 
@@ -316,21 +332,18 @@ async def _pass_on(process: GitProcess, head: bytes, wants: WantsV0) -> None:
     """However it ends, git's input is closed: a client that fell silent leaves no git that waits for it."""
     assert process.stdin is not None
     try:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.write(head)
-            await process.stdin.drain()
-            while chunk := await wants.read():
-                process.stdin.write(chunk)
-                await process.stdin.drain()
+        chunk = head
+        while chunk and await feed(process, chunk):
+            chunk = await wants.read()
     finally:
         process.stdin.close()
 
 
 async def _skip_advertisement(stdout: asyncio.StreamReader) -> None:
-    """Outside stateless mode git advertises first; the client has had ours already."""
-    while True:
-        prefix = await stdout.readexactly(4)
-        length = pktline.pkt_length(prefix)
-        if length == 0:
-            return
-        await stdout.readexactly(length - 4)
+    """Outside stateless mode git advertises first; the client has had ours already.
+
+    A git that is ended before that leaves nothing to read, and its exit code.
+    """
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while length := pktline.pkt_length(await stdout.readexactly(4)):
+            await stdout.readexactly(length - 4)

@@ -54,7 +54,8 @@ def is_connected(
 
     Git's own connectivity check, with the exclusions chosen by us: `--not --all` on 100,000 refs costs
     0.4 s, a handful of tips 12 ms. Fewer exclusions only walk further; they never change the answer.
-    `hear` is told the names of the objects on the way, a line for each. Raises `TooDeep`.
+    `hear` is told the names of the objects on the way, a line for each. Raises `TooDeep`, and `GitFailed`
+    when git was ended before it had an answer.
     """
     lines = [*new, *(f"^{tip}" for tip in known)]
     try:
@@ -68,6 +69,8 @@ def is_connected(
     except GitFailed as failed:
         if failed.exit_code == -signal.SIGSEGV:
             raise TooDeep("directories are nested too deeply") from failed
+        if not failed.is_verdict:
+            raise
         log.info("push.not_connected", reason=str(failed))
         return False
     return True
@@ -121,9 +124,17 @@ def kinds_of(place: GitPlace, oids: Sequence[Oid], *, limits: Limits) -> dict[Oi
 
 
 def is_ancestor(place: GitPlace, old: Oid, new: Oid, *, limits: Limits) -> bool:
-    """Whether moving a ref from `old` to `new` is a fast-forward."""
-    finished = run(place, ["merge-base", "--is-ancestor", old, new], limits=limits, check=False)
-    return finished.exit_code == 0
+    """Whether moving a ref from `old` to `new` is a fast-forward.
+
+    Raises `GitFailed` when git was ended before it had an answer.
+    """
+    try:
+        run(place, ["merge-base", "--is-ancestor", old, new], limits=limits)
+    except GitFailed as failed:
+        if not failed.is_verdict:
+            raise
+        return False
+    return True
 
 
 def refusal_by_kind(name: RefName, found: ObjectKind | None) -> str | None:

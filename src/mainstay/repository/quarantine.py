@@ -5,7 +5,6 @@ processes that check the push. A push that dies leaves a directory that the next
 """
 
 import asyncio
-import contextlib
 import shutil
 import signal
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.git.native.place import MIB, GitPlace, Limits
-from mainstay.git.native.run import GitProcess, allow, run, start, stop
+from mainstay.git.native.run import GitProcess, allow, feed, run, start, stop
 from mainstay.git.packs import HEADER_BYTES, NotAPack, object_count
 from mainstay.repository.reporting import Complaints
 from mainstay.repository.settings import RepositorySettings
@@ -155,13 +154,14 @@ class Quarantine:
         try:
             await complaints.follow(process.stderr)
             code = await process.wait()
-            await _settled(feeding)
         finally:
             # Whatever happened: from here on nobody else reads the source, and nobody feeds a dead process.
             try:
                 await ended(feeding)
             finally:
                 await stop(process)
+        if not feeding.cancelled():
+            feeding.result()  # a client that went away
         if code != 0:
             raise _refusal(code, complaints)
 
@@ -215,6 +215,8 @@ async def _first_bytes(source: ByteSource, enough: int) -> tuple[bytes, bool]:
 def _refusal(code: int, complaints: Complaints) -> BadPack:
     if code == -signal.SIGXCPU:
         return BadPack("the pack takes too much computing to unpack for its size")
+    if code < 0:
+        return BadPack(f"git was ended by signal {-code} before it had taken the pack")
     return BadPack(complaints.last or f"index-pack ended with {code}")
 
 
@@ -233,24 +235,16 @@ async def _feed(
     assert process.stdin is not None
     received_bytes = 0
     try:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            chunk = first
-            while chunk:
-                received_bytes += len(chunk)
-                fed(received_bytes)
-                process.stdin.write(chunk)
-                await process.stdin.drain()
-                chunk = await source.read()
-            at_end()
+        chunk = first
+        while chunk:
+            received_bytes += len(chunk)
+            fed(received_bytes)
+            if not await feed(process, chunk):
+                return
+            chunk = await source.read()
+        at_end()
     finally:
         process.stdin.close()
-
-
-async def _settled(feeding: asyncio.Task[None]) -> None:
-    """End the pump once git has heard enough; what went wrong in it (a client gone) is raised."""
-    feeding.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await feeding
 
 
 async def _drain(source: ByteSource) -> None:

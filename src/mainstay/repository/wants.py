@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mainstay.cache.refs import RefListing
-from mainstay.foundation.errors import Invalid
+from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.git.native.place import GitPlace, Limits
-from mainstay.git.native.run import GitFailed, GitWroteTooMuch, run
+from mainstay.git.native.run import GitFailed, GitTookTooLong, GitWroteTooMuch, run
 from mainstay.git.objectnames import Oid
 from mainstay.repository.inspection import kinds_of
 
@@ -36,6 +36,10 @@ class TooLargeToSearch(Invalid):
     """The repository has more objects than we look through for something that is no tip."""
 
 
+class SearchEnded(Unavailable):
+    """Git was ended while it searched; that says nothing about the object."""
+
+
 @dataclass(slots=True)
 class _Walk:
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -55,7 +59,8 @@ class Reachable:
         """Raise `NotOurRef` unless every want is a tip or can be reached from one. Blocks.
 
         Commits are looked for in the history, which takes milliseconds: whoever fetches while somebody pushes
-        wants what was a tip a moment ago. Only other objects need the names of all.
+        wants what was a tip a moment ago. Only other objects need the names of all; that may raise
+        `TooLargeToSearch` and `SearchEnded`.
         """
         unknown = [want for want in dict.fromkeys(wants) if want not in listing.tips]
         if not unknown or are_in_history(unknown, listing, place):
@@ -107,9 +112,11 @@ class Reachable:
         limits = Limits(output_bytes_max=self._objects_max * _LINE_BYTES, data_bytes_max=None)
         try:
             listed = run(place, arguments, stdin=tips, limits=limits).stdout
-        except GitWroteTooMuch:
+        except (GitWroteTooMuch, GitTookTooLong):
             raise TooLargeToSearch("the repository is too large to look for an object by name") from None
         except GitFailed as failed:
+            if not failed.is_verdict:
+                raise SearchEnded("the search for an object was ended: try again") from failed
             raise TooLargeToSearch("the repository could not be searched for the object") from failed
         return b"".join(sorted(bytes.fromhex(line.decode()) for line in listed.split()))
 

@@ -15,17 +15,15 @@ import asyncio
 import asyncio.subprocess
 import contextlib
 import io
-import os
-import resource
 import signal
 import subprocess  # noqa: TID251 - this is the room where git starts
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import IO, BinaryIO, Final
 
+from mainstay.foundation.errors import Unavailable
+from mainstay.git.native.bounds import apply, limit_stack, signal_group
 from mainstay.git.native.commands import checked
 from mainstay.git.native.place import (
     DEFAULT_LIMITS,
@@ -43,12 +41,14 @@ __all__ = [
     "Finished",
     "GitFailed",
     "GitMissing",
+    "GitNotStarted",
     "GitPlace",
     "GitProcess",
     "GitTookTooLong",
     "GitWroteTooMuch",
     "Limits",
     "allow",
+    "feed",
     "run",
     "start",
     "stop",
@@ -59,8 +59,6 @@ STREAM_LIMIT_BYTES = MIB
 """How much of a stream asyncio keeps before it stops reading from git (it stops at twice this)."""
 
 _STOP_WAIT_S = 5.0
-_WAIT_FOR_INPUT_S = 0.0002
-_WAITS_FOR_INPUT_MAX = 5000
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -86,6 +84,11 @@ class GitFailed(Exception):
         self.exit_code = exit_code
         self.stderr = stderr
 
+    @property
+    def is_verdict(self) -> bool:
+        """Whether git ended by itself. One that was killed has said nothing about what it was asked."""
+        return self.exit_code > 0
+
 
 class GitTookTooLong(GitFailed):
     """The process was killed at `Limits.wall_s_max`."""
@@ -93,6 +96,10 @@ class GitTookTooLong(GitFailed):
 
 class GitWroteTooMuch(GitFailed):
     """The process was killed at `Limits.output_bytes_max`."""
+
+
+class GitNotStarted(Unavailable):
+    """The machine takes no further process now; the message says why."""
 
 
 def run(
@@ -114,20 +121,21 @@ def run(
     """
     words = checked(arguments)
     source: IO[bytes] = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
-    child = subprocess.Popen(
-        [git_program(), *words],
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        bufsize=0,
-        env=environment_of(place, words[0], config=config, environment=environment),
-        cwd="/",
-        close_fds=True,
-        start_new_session=True,
-    )
+    with _told_as_it_is():
+        child = subprocess.Popen(
+            [git_program(), *words],
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            bufsize=0,
+            env=environment_of(place, words[0], config=config, environment=environment),
+            cwd="/",
+            close_fds=True,
+            start_new_session=True,
+        )
     with _always_ended(child):
-        _apply(limits, child.pid)
-        _limit_stack(limits, child.pid)
+        apply(limits, child.pid)
+        limit_stack(limits, child.pid)
         finished = _collect(child, source, limits, _summary(words), hear)
     if check and finished.exit_code != 0:
         raise GitFailed(_summary(words), finished.exit_code, finished.stderr)
@@ -157,12 +165,21 @@ def _collect(
 
 
 @contextlib.contextmanager
+def _told_as_it_is() -> Iterator[None]:
+    """What keeps a process from starting, no memory or too many processes, is no bug."""
+    try:
+        yield
+    except OSError as error:
+        raise GitNotStarted(f"git cannot be started now: {error.strerror}") from error
+
+
+@contextlib.contextmanager
 def _always_ended(child: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     finally:
         if child.poll() is None:
-            _signal_group(child.pid, signal.SIGKILL)
+            signal_group(child.pid, signal.SIGKILL)
         child.wait()
         for pipe in (child.stdin, child.stdout, child.stderr):
             if pipe is not None:
@@ -209,7 +226,14 @@ class _WatchedProtocol(asyncio.subprocess.SubprocessStreamProtocol):
     def _end(self, pid: int) -> None:
         if not self._exited:
             self.timed_out = True
-            _signal_group(pid, signal.SIGKILL)
+            signal_group(pid, signal.SIGKILL)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        """A git that closes its input early is no error: its exit code says what it thinks.
+
+        Told of one, asyncio keeps it for who waits until the input is closed, and complains that nobody does.
+        """
+        super().pipe_connection_lost(fd, exc if fd else None)
 
     def process_exited(self) -> None:
         self._exited = True
@@ -235,22 +259,39 @@ async def start(
     """
     words = checked(arguments)
     loop = asyncio.get_running_loop()
-    transport, protocol = await loop.subprocess_exec(
-        lambda: _WatchedProtocol(limit=STREAM_LIMIT_BYTES, loop=loop, wall_s_max=limits.wall_s_max),
-        git_program(),
-        *words,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        env=environment_of(place, words[0], config=config, environment=environment),
-        cwd="/",
-        close_fds=True,
-        start_new_session=True,
-    )
+    with _told_as_it_is():
+        transport, protocol = await loop.subprocess_exec(
+            lambda: _WatchedProtocol(limit=STREAM_LIMIT_BYTES, loop=loop, wall_s_max=limits.wall_s_max),
+            git_program(),
+            *words,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment_of(place, words[0], config=config, environment=environment),
+            cwd="/",
+            close_fds=True,
+            start_new_session=True,
+        )
     process = GitProcess(transport, protocol, loop)
-    _apply(limits, process.pid)
+    apply(limits, process.pid)
     protocol.watch(process.pid)
     return process
+
+
+async def feed(process: asyncio.subprocess.Process, chunk: bytes) -> bool:
+    """Hand over a piece of input. False when git takes no more: it has heard enough, or has ended.
+
+    Why it ended is for its exit code to say.
+    """
+    assert process.stdin is not None
+    if process.stdin.is_closing():  # the other end is closed, and uvloop raises a RuntimeError at a write
+        return False
+    try:
+        process.stdin.write(chunk)
+        await process.stdin.drain()
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:
@@ -260,11 +301,11 @@ async def stop(process: asyncio.subprocess.Process) -> None:
     """
     try:
         if process.returncode is None:
-            _signal_group(process.pid, signal.SIGTERM)
+            signal_group(process.pid, signal.SIGTERM)
             await _ended_within(process, _STOP_WAIT_S)
     finally:
         if process.returncode is None:
-            _signal_group(process.pid, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
         if isinstance(process, GitProcess):
             process.close_pipes()
     await _ended_within(process, _STOP_WAIT_S)
@@ -287,54 +328,8 @@ async def _drained(stream: asyncio.StreamReader) -> None:
 
 def allow(process: asyncio.subprocess.Process, limits: Limits) -> None:
     """Give a process that `start` made other limits of memory and computing, counted from its beginning."""
-    _apply(limits, process.pid)
-
-
-def _apply(limits: Limits, pid: int) -> None:
-    """Limit the running process, which never leaves a core dump."""
-    _limit(pid, resource.RLIMIT_CORE, 0)
-    if limits.data_bytes_max is not None:
-        _limit(pid, resource.RLIMIT_DATA, limits.data_bytes_max)
-    if limits.cpu_s_max is not None:
-        _limit(pid, resource.RLIMIT_CPU, limits.cpu_s_max)
-
-
-def _limit_stack(limits: Limits, pid: int) -> None:
-    """Limit the stack once the process waits for its input.
-
-    Not earlier: the kernel ends exec by setting this limit, and no other, to what it was when exec began.
-    """
-    if limits.stack_bytes_max is None:
-        return
-    for _ in range(_WAITS_FOR_INPUT_MAX):
-        if _is_asleep(pid):
-            break
-        time.sleep(_WAIT_FOR_INPUT_S)
-    _limit(pid, resource.RLIMIT_STACK, limits.stack_bytes_max)
-
-
-def _is_asleep(pid: int) -> bool:
-    """Or has ended."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return True
-    return status.rpartition(b") ")[2][:1] in b"SZX"
-
-
-def _limit(pid: int, what: int, most: int) -> None:
-    """Set the soft limit: only that may be raised again, and git does not raise its own.
-
-    A process that has already ended needs no limit.
-    """
-    with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, what, (most, resource.RLIM_INFINITY))
-
-
-def _signal_group(pid: int, signal_number: signal.Signals) -> None:
-    """Signal the process and the children it started: each git process leads its own session."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal_number)
+    if process.returncode is None:  # else the number may be another process's by now
+        apply(limits, process.pid)
 
 
 def _summary(words: Sequence[bytes]) -> str:
