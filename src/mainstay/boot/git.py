@@ -9,7 +9,7 @@ from pathlib import Path
 from mainstay.boot.layout import Layout
 from mainstay.boot.membership import identity_of, secrets_of
 from mainstay.boot.scratch import scratch_directory
-from mainstay.boot.stores import Stores
+from mainstay.boot.stores import Stores, hold_s
 from mainstay.cache.copies import Copies
 from mainstay.cache.settings import CacheSettings
 from mainstay.cluster.labels import label_of
@@ -27,10 +27,13 @@ from mainstay.repository.remote.service import RemoteGitService
 from mainstay.repository.service import GitService
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.write import Writer
+from mainstay.storage.hold import Hold
 from mainstay.storage.push import PushStore
 from mainstay.storage.upload import Uploads
 
 _UPLOADS_AT_ONCE = 8
+_API_HOLD_S_MAX = 5.0
+"""A commit by the API keeps one of a few threads busy while it waits for the database."""
 _TOKEN_FRESH_S = 5.0
 
 
@@ -82,7 +85,9 @@ def local_git_service(stores: Stores, *, quarantine: Path | None = None) -> GitS
         objects=stores.objects,
         clock=SYSTEM,
         cache=_cache(stores),
-        settings=RepositorySettings(quarantine=quarantine or Layout(stores.settings.data).quarantine),
+        settings=RepositorySettings(
+            quarantine=quarantine or Layout(stores.settings.data).quarantine, hold_s=hold_s(stores.settings)
+        ),
     )
 
 
@@ -95,7 +100,13 @@ def git_tools(stores: Stores) -> Iterator[GitTools]:
     ):
         uploads = Uploads(ledger=stores.ledger, objects=stores.objects, clock=SYSTEM, threads=threads)
         copies = Copies(_cache(stores), ledger=stores.ledger, objects=stores.objects, clock=SYSTEM)
-        pushes = PushStore(ledger=stores.ledger, objects=stores.objects, clock=SYSTEM, uploads=uploads)
+        pushes = PushStore(
+            ledger=stores.ledger,
+            objects=stores.objects,
+            clock=SYSTEM,
+            uploads=uploads,
+            hold=Hold(min(hold_s(stores.settings), _API_HOLD_S_MAX)),
+        )
         browser = Browser(ledger=stores.ledger, copies=copies)
         yield GitTools(
             copies=copies,
