@@ -93,6 +93,7 @@ class DataPlane:
             beat.cancel()
             await self._web.close()
             self._git.close()
+            await self._service.finish()
             self._service.close()
 
     def _stop_soon(self) -> None:
@@ -152,7 +153,7 @@ class DataPlane:
         state = read_state(self._layout.state)
         running = state.processes if state else {}
         settings = self._stores.settings
-        for name in process_names(settings.data_processes, settings.roles):
+        for name in process_names(settings.data_processes, settings.roles, rpc=settings.rpc is not None):
             PROCESS_UP.labels(name).set(name in running and running[name].ready)
             RESTARTS.labels(name).set(running[name].restarts if name in running else 0)
 

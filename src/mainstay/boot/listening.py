@@ -25,12 +25,15 @@ class CannotListen(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class PublicSockets:
-    """What a node listens on, by setting. `https` and `health` only when they are wanted, `ssh` by role."""
+    """What a node listens on, by setting. `https`, `health` and `rpc` only when they are wanted, `ssh` and
+    `rpc` by role.
+    """
 
     http: socket.socket
     ssh: socket.socket | None = None
     https: socket.socket | None = None
     health: socket.socket | None = None
+    rpc: socket.socket | None = None
 
     def inherited_by_data(self) -> dict[str, int]:
         """For the data processes: variable and descriptor."""
@@ -47,9 +50,14 @@ class PublicSockets:
         if self.ssh:
             self.ssh.close()
 
+    def close_rpc(self) -> None:
+        if self.rpc:
+            self.rpc.close()
+
     def close(self) -> None:
         self.close_http()
         self.close_ssh()
+        self.close_rpc()
 
 
 def open_sockets(settings: NodeSettings) -> tuple[PublicSockets, NodeSettings]:
@@ -58,14 +66,16 @@ def open_sockets(settings: NodeSettings) -> tuple[PublicSockets, NodeSettings]:
     ssh = listen(settings.ssh, option="--ssh") if "ssh" in settings.roles else None
     https = listen(settings.https, option="--https") if settings.https else None
     health = listen(settings.health, option="--health") if settings.health else None
+    rpc = listen(settings.rpc, option="--rpc") if settings.rpc and "git" in settings.roles else None
     actual = replace(
         settings,
         http=address_of(http),
         ssh=address_of(ssh) if ssh else settings.ssh,
         https=address_of(https) if https else None,
         health=address_of(health) if health else None,
+        rpc=address_of(rpc) if rpc else settings.rpc,
     )
-    return PublicSockets(http, ssh, https, health), actual
+    return PublicSockets(http, ssh, https, health, rpc), actual
 
 
 def listen(address: Address, *, option: str) -> socket.socket:

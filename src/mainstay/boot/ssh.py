@@ -50,6 +50,7 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
     await stop.wait()
     await asyncio.sleep(stores.settings.drain_notice_seconds)  # balancers look away first
     await server.stop(drain_s=stores.settings.drain_seconds)
+    await service.finish()
     service.close()
 
 

@@ -15,10 +15,11 @@ def data_names(count: int) -> list[str]:
     return ["data", *(f"data-{number}" for number in range(2, count + 1))]
 
 
-def process_names(data_processes: int, roles: Collection[str]) -> list[str]:
-    """Every process of a node with these roles."""
+def process_names(data_processes: int, roles: Collection[str], *, rpc: bool = False) -> list[str]:
+    """Every process of a node with these roles; `rpc`: it listens for other nodes."""
     by_role = [name for name in ("web", "ssh", "worker") if name in roles]
-    return ["serve", *data_names(data_processes), *by_role]
+    to_others = ["rpc"] if rpc and "git" in roles else []
+    return ["serve", *data_names(data_processes), *by_role, *to_others]
 
 
 """`serve` is the supervisor; the others are its children."""

@@ -88,6 +88,7 @@ class Supervisor:
         self._programs = programs(
             data_fds=sockets.inherited_by_data(),
             ssh_fd=sockets.ssh.fileno() if sockets.ssh else None,
+            rpc_fd=sockets.rpc.fileno() if sockets.rpc else None,
             data_processes=settings.data_processes,
             roles=settings.roles,
         )
@@ -203,7 +204,7 @@ class Supervisor:
         self._phase = "draining"
         self._write_state()
         log.info("boot.drain_started", drain_seconds=self._settings.drain_seconds)
-        git_doors = [*data_names(self._settings.data_processes), "ssh"]
+        git_doors = [*data_names(self._settings.data_processes), "ssh", "rpc"]
         self._ask_to_end(git_doors)
         self._wait_for_end(git_doors, within_s=self._settings.drain_notice_seconds)
         self._sockets.close()
@@ -253,7 +254,12 @@ class Supervisor:
 
 
 def programs(
-    *, data_fds: Mapping[str, int], ssh_fd: int | None, data_processes: int, roles: Collection[Role]
+    *,
+    data_fds: Mapping[str, int],
+    ssh_fd: int | None,
+    rpc_fd: int | None = None,
+    data_processes: int,
+    roles: Collection[Role],
 ) -> Sequence[Program]:
     """The processes of a node, in start order: what needs longest to start goes first.
 
@@ -264,6 +270,7 @@ def programs(
         *([_program("web")] if "web" in roles else []),
         *[_program(name, module="data_plane", inherits=data_fds) for name in data_names(data_processes)],
         *([_program("ssh", inherits={"SSH_FD": ssh_fd})] if ssh_fd is not None else []),
+        *([_program("rpc", inherits={"RPC_FD": rpc_fd})] if rpc_fd is not None else []),
         *([_program("worker")] if "worker" in roles else []),
     ]
 
