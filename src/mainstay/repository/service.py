@@ -1,8 +1,4 @@
-"""The Git service: the face that the doors see.
-
-Errors before the first byte was written come as one of the five families; after it, they are said in the
-protocol. `ClientGone` means nobody listens any more, `OutcomeUnknown` that the door must hang up.
-"""
+"""The Git service in this process: one of the two behind `repository.face`."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +15,7 @@ from mainstay.repository.push import PushContext, Receiver
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSink, ByteSource
 from mainstay.repository.threads import Threads
+from mainstay.storage.hold import Hold
 from mainstay.storage.ledger import Ledger
 from mainstay.storage.objects import ObjectStore
 from mainstay.storage.push import PushStore
@@ -44,7 +41,8 @@ class GitService:
         self._listings = RefListings(ledger, refs_max=cache.refs_in_memory_max)
         self.copies = Copies(cache, ledger=ledger, objects=objects, clock=clock)
         uploads = Uploads(ledger=ledger, objects=objects, clock=clock, threads=self._pool)
-        store = PushStore(ledger=ledger, objects=objects, clock=clock, uploads=uploads)
+        hold = Hold(settings.hold_s)
+        store = PushStore(ledger=ledger, objects=objects, clock=clock, uploads=uploads, hold=hold)
         self._responses = Responses(
             cache.directory / "responses", size_bytes_max=cache.responses_gib_max << 30, clock=clock
         )
@@ -127,8 +125,12 @@ class GitService:
             seen=seen,
         )
 
+    async def finish(self) -> None:
+        """Nothing here belongs to an event loop."""
+
     def close(self) -> None:
         self._responses.close()
         self._fetcher.close()
+        self._receiver.close()
         self._threads.close()
         self._pool.shutdown(wait=True)

@@ -25,8 +25,8 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import OutcomeUnknown
 from mainstay.git.protocol.services import Service
 from mainstay.product.projects.admission import Admission, Credentials, GitGate
+from mainstay.repository.face import GitFace
 from mainstay.repository.holding import Waiting
-from mainstay.repository.service import GitService
 from mainstay.storage.database import DatabaseAway, WouldWait
 
 _SLOW_S = 0.05
@@ -43,7 +43,7 @@ class Doorkeeper:
         self,
         *,
         gate: GitGate,
-        service: GitService,
+        service: GitFace,
         clock: Clock,
         threads: int,
         waiting: Waiting | None = None,

@@ -22,9 +22,9 @@ from mainstay.foundation.metrics import counter, histogram
 from mainstay.git.protocol.services import Service
 from mainstay.git.protocol.ssh_command import SshCommand, UnknownSshCommand, parse
 from mainstay.product.projects.admission import Admission, GitGate, SshKey, project_path
+from mainstay.repository.face import GitFace
 from mainstay.repository.holding import Waiting
 from mainstay.repository.push import PushContext
-from mainstay.repository.service import GitService
 from mainstay.repository.streams import ByteSink, ByteSource, ClientGone
 from mainstay.storage.database import DatabaseAway
 
@@ -77,7 +77,7 @@ class Conversations:
     def __init__(
         self,
         *,
-        service: GitService,
+        service: GitFace,
         gate: GitGate,
         threads: Executor,
         clock: Clock,

@@ -14,8 +14,8 @@ from mainstay.doors.ssh.settings import SshSettings
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import OutcomeUnknown
 from mainstay.product.projects.admission import GitGate
+from mainstay.repository.face import GitFace
 from mainstay.repository.holding import Waiting
-from mainstay.repository.service import GitService
 from mainstay.repository.streams import ClientGone
 
 _PIECE_BYTES = 256 * 1024
@@ -24,7 +24,7 @@ _PIECE_BYTES = 256 * 1024
 async def serve_forced(
     asked: Asked,
     *,
-    service: GitService,
+    service: GitFace,
     gate: GitGate,
     settings: SshSettings,
     clock: Clock,
@@ -46,6 +46,8 @@ async def serve_forced(
             await line.flush()
         except (ClientGone, OutcomeUnknown):
             return EXIT_REFUSED
+        finally:
+            await service.finish()
     return code
 
 

@@ -23,8 +23,8 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.proxy_header import Endpoint
 from mainstay.product.projects.admission import GitGate
+from mainstay.repository.face import GitFace
 from mainstay.repository.holding import Waiting
-from mainstay.repository.service import GitService
 
 log = get_logger()
 
@@ -90,7 +90,7 @@ async def serve(
     port: int = 0,
     listener: socket.socket | None = None,
     accept: Accept | None = None,
-    service: GitService,
+    service: GitFace,
     gate: GitGate,
     host_keys: Sequence[asyncssh.SSHKey],
     settings: SshSettings,
