@@ -132,7 +132,7 @@ def _asked(body: bytes) -> tuple[str, str]:
     try:
         facts = json.loads(body)
         return str(facts["id"]), str(facts["proof"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # nested a thousand times, too
         raise NotARequest("the request is not the one of `mainstay join`") from None
 
 
