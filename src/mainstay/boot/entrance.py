@@ -30,7 +30,9 @@ SECONDS = histogram("http_request_seconds", "From the head of a request to the e
 RECEIVED = counter("http_received_bytes_total", "Bytes of request bodies.", ["door"])
 SENT = counter("http_sent_bytes_total", "Bytes of answer bodies.", ["door"])
 
-_FORWARDING = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-request-id", b"forwarded"}
+_FORWARDING = frozenset(
+    f"x-forwarded-{about}".encode() for about in ("for", "proto", "host", "port", "prefix", "server", "ssl")
+) | {b"x-request-id", b"x-real-ip", b"forwarded"}
 
 
 @dataclass(frozen=True, slots=True)

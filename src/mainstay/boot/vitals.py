@@ -93,7 +93,10 @@ def heart_of(stores: Stores, *, phase: Callable[[], State]) -> Heart:
     versions = {"git": ".".join(map(str, git_version())), "python": platform.python_version()}
 
     def facts() -> Mapping[str, Any]:
-        return {**_processes_and_disks(Layout(stores.settings.data)), **fingerprints, "versions": versions}
+        https = stores.settings.https
+        reached_at = {"https": advertised(https, stores.settings) if https else ""}
+        own = {**_processes_and_disks(Layout(stores.settings.data)), "versions": versions, **reached_at}
+        return {**own, **fingerprints}
 
     return Heart(
         line=open_line(stores.settings.database_url, limit_s=heart.LINE_LIMIT_S),

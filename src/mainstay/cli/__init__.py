@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "debug": "Tools for those who break things on purpose.",
     "fsck": "Verify packs, manifests and the log of refs.",
     "join": "Make this machine a node of a cluster.",
+    "lb": "Configure a load balancer before the nodes.",
     "node": "Let machines in, and look after them.",
     "project": "List and manage projects.",
     "rebuild-db": "Rebuild the database from the object store.",
