@@ -18,6 +18,7 @@ from mainstay.foundation.errors import MainstayError
 
 COMMANDS: Mapping[str, str] = {
     "check": "Look whether this node is set up well.",
+    "cluster": "Run a whole cluster here, to break it.",
     "completion": "Print the shell's completion script.",
     "config": "Look at the settings.",
     "debug": "Tools for those who break things on purpose.",

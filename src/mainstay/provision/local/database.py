@@ -32,6 +32,8 @@ class PostgresMember(Member):
     file it keeps in its data directory.
     """
 
+    what = "PostgreSQL"
+
     def __init__(
         self, name: str, *, place: Place, directory: Path, data: Path, superuser: tuple[str, str]
     ) -> None:

@@ -14,6 +14,8 @@ _CLUSTER_NAME = "mainstay"
 class Etcd(Member):
     """One member: its loss stops failovers, not the database, because Patroni runs in failsafe mode."""
 
+    what = "etcd, elects the primary"
+
     def __init__(self, *, place: Place, directory: Path, data: Path, account: Account | None) -> None:
         super().__init__("etcd", place=place, directory=directory)
         self.port = self._reserve_port()

@@ -56,10 +56,20 @@ backend nodes_ssh
 class Haproxy(Member):
     """One balancer."""
 
-    def __init__(self, *, place: Place, directory: Path, nodes: Sequence[Node]) -> None:
+    what = "HAProxy"
+
+    def __init__(
+        self,
+        *,
+        place: Place,
+        directory: Path,
+        nodes: Sequence[Node],
+        http_port: int | None = None,
+        ssh_port: int | None = None,
+    ) -> None:
         super().__init__("lb", place=place, directory=directory)
-        self.http_port = self._reserve_port()
-        self.ssh_port = self._reserve_port()
+        self.http_port = http_port or self._reserve_port()
+        self.ssh_port = ssh_port or self._reserve_port()
         self.nodes = list(nodes)
         """Of the next `start` or `reload`."""
         self.configuration = directory / "haproxy.cfg"

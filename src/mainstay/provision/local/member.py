@@ -21,7 +21,7 @@ from typing import Literal
 from mainstay.provision.local import processes
 from mainstay.provision.local.ports import Reservation
 from mainstay.provision.local.processes import Command, Identity, Process
-from mainstay.provision.local.waiting import wait_until
+from mainstay.provision.local.waiting import StackFailed, wait_until
 
 State = Literal["up", "starting", "frozen", "down"]
 
@@ -46,6 +46,8 @@ HERE = Place()
 class Member(ABC):
     """What all parts share. Not for use from two threads at once."""
 
+    what = "a program"
+    """For people."""
     start_s_max = 60.0
     stop_s_max = 20.0
     stop_signal = signal.SIGTERM
@@ -57,6 +59,8 @@ class Member(ABC):
         self.log = directory / f"{name}.log"
         """Everything it printed, over all its starts."""
         self._processes: list[Process] = []
+        self._tools: list[Process] = []
+        self._closed = False
         self._reservations: list[Reservation] = []
         self._frozen = False
         self._lock = threading.RLock()
@@ -149,14 +153,19 @@ class Member(ABC):
 
     def identities(self) -> Sequence[Identity]:
         """The processes at the root of all that it runs."""
-        return [each.identity for each in self._processes]
+        return [each.identity for each in [*self._processes, *self._tools]]
 
     def pids(self) -> list[int]:
         """Every process of it, children included."""
         return [each.pid for each in processes.family(self.identities())]
 
+    def forbid_starts(self) -> None:
+        """From now on nothing of it is started; a start under way fails."""
+        self._closed = True
+
     def close(self) -> None:
         """Give its ports back; it will not be started again."""
+        self.forbid_starts()
         for each in self._reservations:
             each.close()
 
@@ -166,10 +175,18 @@ class Member(ABC):
         self._reservations.append(Reservation())
         return self._reservations[-1].port
 
-    def _spawn(self, command: Command) -> Process:
-        process = processes.start(command, log=self.log)
-        self._processes.append(process)
-        return process
+    def _spawn(self, command: Command) -> None:
+        self._refuse_when_closed()
+        self._processes.append(processes.start(command, log=self.log))
+
+    def _run(self, command: Command, *, within_s: float) -> str:
+        """Run a tool to its end and return what it printed. Raises `StackFailed` with what it said."""
+        self._refuse_when_closed()
+        return processes.run(command, log=self.log, within_s=within_s, running=self._tools)
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise StackFailed(f"{self.name} is being ended", log=None)
 
     def _reap(self) -> None:
         for each in self._processes:

@@ -6,7 +6,6 @@ from http import HTTPStatus
 from pathlib import Path
 
 from mainstay.foundation.settings import environment_of_others
-from mainstay.provision.local import processes
 from mainstay.provision.local.member import Member, Place, http_status
 from mainstay.provision.local.processes import Command
 
@@ -20,6 +19,8 @@ class Node(Member):
     `settings` (names as in the settings file) and `environment` are of the next start, so that a test may
     change them between two; so is `program`, which may be that of another version.
     """
+
+    what = "Mainstay"
 
     start_s_max = 90.0
     stop_s_max = _STOP_S_MAX
@@ -76,7 +77,7 @@ class Node(Member):
 
     def run(self, *arguments: str, within_s: float = _RUN_S_MAX) -> str:
         """`mainstay ARGUMENTS` beside the node, on its data directory; what it printed."""
-        return processes.run(self._command(*arguments), log=self.log, within_s=within_s)
+        return self._run(self._command(*arguments), within_s=within_s)
 
     def all_settings(self) -> dict[str, str]:
         """What the node is started with."""

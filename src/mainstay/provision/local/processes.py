@@ -97,19 +97,25 @@ def _start(command: Command, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def run(command: Command, *, log: Path, within_s: float) -> str:
-    """Run to its end and return what it printed. Raises `StackFailed` with the end of what it said."""
-    process = _spawner.submit(_start_to_read, command).result()
+def run(command: Command, *, log: Path, within_s: float, running: list[Process]) -> str:
+    """Run to its end and return what it printed; meanwhile it is one of `running`.
+
+    Raises `StackFailed` with the end of what it said.
+    """
+    process = Process(_spawner.submit(_start_to_read, command).result())
+    running.append(process)
     try:
-        printed, said = process.communicate(timeout=within_s)
+        printed, said = process.popen.communicate(timeout=within_s)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
+        process.popen.kill()
+        process.popen.communicate()
         raise StackFailed(f"{command.argv[0]}: not done within {within_s:.0f} s", log=log) from None
+    finally:
+        running.remove(process)
     with log.open("ab") as output:
         output.write(said)
-    if process.returncode != 0:
-        raise StackFailed(f"{' '.join(command.argv[:3])} ended with {process.returncode}", log=log)
+    if process.popen.returncode != 0:
+        raise StackFailed(f"{' '.join(command.argv[:3])} ended with {process.popen.returncode}", log=log)
     return printed.decode(errors="replace")
 
 
@@ -141,7 +147,7 @@ def family(roots: Iterable[Identity]) -> list[Identity]:
     """The living among these, all their descendants, and whoever shares a session that one of them leads."""
     table = _all_processes()
     found = {root.pid for root in roots if root.pid in table and table[root.pid].identity == root}
-    sessions = {root.pid for root in roots}
+    sessions = {root.pid for root in roots if root.pid not in table or root.pid in found}
     while True:
         more = {
             pid

@@ -11,6 +11,8 @@ from mainstay.provision.local.programs import find_first
 class Redis(Member):
     """One server."""
 
+    what = "Redis, soft state"
+
     def __init__(self, *, place: Place, directory: Path) -> None:
         super().__init__("redis", place=place, directory=directory)
         self.port = self._reserve_port()

@@ -9,7 +9,6 @@ import shutil
 import uuid
 from pathlib import Path
 
-from mainstay.provision.local import processes
 from mainstay.provision.local.member import Place, is_listening, plain_environment
 from mainstay.provision.local.processes import Command
 from mainstay.provision.local.programs import rgw_root
@@ -23,6 +22,8 @@ _DISK_BYTES = 8 << 30
 
 class Rgw(S3Member):
     """The three processes as one member."""
+
+    what = "Ceph RGW, S3"
 
     start_s_max = 120.0
 
@@ -38,7 +39,7 @@ class Rgw(S3Member):
         is_new = not self._configuration.exists()
         if is_new:
             self._prepare_monitor()
-        self._run_program("ceph-mon", "-f", "-i", "a")
+        self._serve("ceph-mon", "-f", "-i", "a")
         wait_until(
             lambda: is_listening(self.place.host, self._monitor_port),
             within_s=self.start_s_max,
@@ -48,10 +49,10 @@ class Rgw(S3Member):
         )
         if is_new:
             self._prepare_disk()
-        self._run_program("ceph-osd", "-f", "-i", "0")
+        self._serve("ceph-osd", "-f", "-i", "0")
         if is_new:
             self._make_user()
-        self._run_program("radosgw", "-f", "-n", "client.admin")
+        self._serve("radosgw", "-f", "-n", "client.admin")
 
     def _prepare_monitor(self) -> None:
         shutil.rmtree(self._home, ignore_errors=True)
@@ -60,8 +61,8 @@ class Rgw(S3Member):
         self._configuration.write_text(self._configuration_text())
         keyring, monitors = str(self._home / "keyring"), str(self._home / "monmap")
         everything = ["--cap", "mon", "allow *"]
-        self._run("ceph-authtool", "--create-keyring", keyring, "--gen-key", "-n", "mon.", *everything)
-        self._run(
+        self._tool("ceph-authtool", "--create-keyring", keyring, "--gen-key", "-n", "mon.", *everything)
+        self._tool(
             "ceph-authtool",
             keyring,
             "--gen-key",
@@ -73,28 +74,28 @@ class Rgw(S3Member):
             "allow *",
         )
         where = ["--addv", "a", f"[v1:{self.place.host}:{self._monitor_port}]", "--fsid", self._cluster_id]
-        self._run("monmaptool", "--create", "--clobber", *where, monitors)
-        self._run("ceph-mon", "--mkfs", "-i", "a", "--keyring", keyring, "--monmap", monitors)
+        self._tool("monmaptool", "--create", "--clobber", *where, monitors)
+        self._tool("ceph-mon", "--mkfs", "-i", "a", "--keyring", keyring, "--monmap", monitors)
 
     def _prepare_disk(self) -> None:
         daemon_id = str(uuid.uuid4())
         # The command line is a Python program for Debian's own Python, whose modules it needs.
-        self._run("ceph", "osd", "new", daemon_id, interpreter="/usr/bin/python3")
-        self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", daemon_id)
+        self._tool("ceph", "osd", "new", daemon_id, interpreter="/usr/bin/python3")
+        self._tool("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", daemon_id)
 
     def _make_user(self) -> None:
         keys = [f"--access-key={self.credentials.access_key}", f"--secret-key={self.credentials.secret_key}"]
-        self._run("radosgw-admin", "user", "create", "--uid=mainstay", "--display-name=mainstay", *keys)
+        self._tool("radosgw-admin", "user", "create", "--uid=mainstay", "--display-name=mainstay", *keys)
 
-    def _run(self, program: str, *arguments: str, interpreter: str | None = None) -> None:
+    def _tool(self, program: str, *arguments: str, interpreter: str | None = None) -> None:
         argv = [
             *([interpreter] if interpreter else []),
             str(self._root / "usr" / "bin" / program),
             *arguments,
         ]
-        processes.run(self._command(argv), log=self.log, within_s=_COMMAND_S_MAX)
+        self._run(self._command(argv), within_s=_COMMAND_S_MAX)
 
-    def _run_program(self, program: str, *arguments: str) -> None:
+    def _serve(self, program: str, *arguments: str) -> None:
         self._spawn(self._command([str(self._root / "usr" / "bin" / program), *arguments]))
 
     def _command(self, argv: list[str]) -> Command:

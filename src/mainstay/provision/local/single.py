@@ -5,7 +5,6 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mainstay.provision.local import processes
 from mainstay.provision.local.accounts import Account, directory_for, write_private
 from mainstay.provision.local.database import Database, PostgresMember
 from mainstay.provision.local.member import Place, plain_environment
@@ -41,7 +40,7 @@ class ServerMember(PostgresMember):
     def run_tool(self, tool: str, *arguments: str, **environment: str) -> None:
         """`initdb`, `pg_basebackup`, …, as the one who owns the data."""
         command = self._command([str(self._programs / tool), *arguments], environment)
-        processes.run(command, log=self.log, within_s=_COMMAND_S_MAX)
+        self._run(command, within_s=_COMMAND_S_MAX)
 
     def initialize(self) -> None:
         """A new, empty data directory."""

@@ -71,12 +71,14 @@ class LocalStack:
         places: Mapping[str, Place] | None = None,
         links: bool = False,
         node_settings: Mapping[str, str] | None = None,
+        balancer_ports: tuple[int | None, int | None] = (None, None),
         tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """Nothing is started yet.
 
         `durable=False` spares the databases their fsync: fine for SIGKILL, not for a power cut.
-        `node_settings` are of all nodes, by their names in the settings file. `tell` hears what is done.
+        `node_settings` are of all nodes, by their names in the settings file. `balancer_ports` are for HTTP
+        and SSH, by default any. `tell` hears what is done.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory.resolve()
@@ -89,11 +91,7 @@ class LocalStack:
         self.store = self._make_store(store)
         self.redis = Redis(place=self._places["redis"], directory=self.directory) if redis else None
         self.nodes = [self._make_node(f"node{number}") for number in range(1, nodes + 1)]
-        self._balancer = (
-            Haproxy(place=self._places["lb"], directory=self.directory, nodes=self.nodes)
-            if balancer
-            else None
-        )
+        self._balancer = self._make_balancer(balancer_ports) if balancer else None
 
     # Starting and ending
     def __enter__(self) -> Self:
@@ -133,6 +131,8 @@ class LocalStack:
 
     def end(self) -> None:
         """Kill everything and remove what lies outside `directory`. Nothing is left running."""
+        for member in self.members():
+            member.forbid_starts()
         processes.kill([identity for member in self.members() for identity in member.identities()])
         for member in self.members():
             member.kill()
@@ -231,6 +231,15 @@ class LocalStack:
             environment=lambda: self.store.environment,
         )
 
+    def _make_balancer(self, ports: tuple[int | None, int | None]) -> Haproxy:
+        return Haproxy(
+            place=self._places["lb"],
+            directory=self.directory,
+            nodes=self.nodes,
+            http_port=ports[0],
+            ssh_port=ports[1],
+        )
+
     def _make_database(self, kind: DatabaseKind, *, members: int, durable: bool) -> Database:
         account = server_account()
         if kind == "patroni":
@@ -265,8 +274,10 @@ class LocalStack:
         if self._wire is not None:
             self._wire.close()
             self._wire = None
-        for each in [*self._links.values(), *self.members()]:
-            each.close()
+        for link in self._links.values():
+            link.close()
+        for member in self.members():
+            member.close()
         self._links.clear()
         for directory in self.foreign_directories():
             shutil.rmtree(directory, ignore_errors=True)

@@ -72,6 +72,8 @@ class S3Member(Member):
 class Moto(S3Member):
     """moto: starts in a second, keeps all in memory, checks no signatures. A new start needs a new bucket."""
 
+    what = "moto, S3 in memory"
+
     def _launch(self) -> None:
         self._has_bucket = False
         # Its command does not work with every version of its own parts; its function does.
