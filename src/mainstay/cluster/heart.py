@@ -21,6 +21,7 @@ log = get_logger()
 
 BEAT_EVERY_S = 2.0
 LINE_LIMIT_S = 1.5
+_LOOK_EVERY_S = 0.25
 
 BEATS = counter("heartbeats_total", "Heartbeats of this node by what became of them.", ["outcome"])
 LAG = gauge("heartbeat_lag_seconds", "How long the last heartbeat took.", across="livemax")
@@ -69,9 +70,12 @@ class Heart:
 
     def _live(self) -> None:
         while not self._stopping.is_set():
-            began_s = self._clock.monotonic_s()
-            self.turn(self._state())
-            self._stopping.wait(max(0.0, began_s + BEAT_EVERY_S - self._clock.monotonic_s()))
+            said, due_s = self._state(), self._clock.monotonic_s() + BEAT_EVERY_S
+            self.turn(said)
+            # What has changed is said at once: whoever starts or drains a node waits for just that.
+            while self._state() == said and self._clock.monotonic_s() < due_s:
+                if self._stopping.wait(_LOOK_EVERY_S):
+                    break
         self.turn("stopped")
 
     def turn(self, state: State) -> None:

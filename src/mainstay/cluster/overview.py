@@ -49,6 +49,8 @@ def _about(node: NodeRow, condition: str, now_ms: int) -> str:
 
 def _missing_roles(ready: Sequence[NodeRow]) -> list[str]:
     """One node alone has everything once; of several, no role should hang on one."""
+    if not ready:
+        return ["no node is ready"]
     found = []
     for role in ROLES:
         having = [node for node in ready if role in node.roles]
