@@ -15,6 +15,7 @@ have() {
 
 # program:package:what is tested with it
 wanted="postgres:postgresql:PostgreSQL as the database
+pgbouncer:pgbouncer:a pooler in front of PostgreSQL
 ssh:openssh-client:Git over SSH
 sshd:openssh-server:OpenSSH in front of Mainstay
 strace:strace:kills at every system call

@@ -72,13 +72,13 @@ def running_postgres() -> Iterator[PostgresServer]:
         skip_missing("PostgreSQL", "apt-get install postgresql, or `make servers` as root")
     with tempfile.TemporaryDirectory(prefix="mainstay-postgres-", ignore_cleanup_errors=True) as directory:
         data = Path(directory) / "data"
-        user = _unprivileged_user(Path(directory))
-        _initialize(binaries, data, user)
+        user = unprivileged_user(Path(directory))
+        initialize(binaries, data, user)
         with _started(binaries, data, user) as server:
             yield server
 
 
-def _unprivileged_user(directory: Path) -> str | None:
+def unprivileged_user(directory: Path) -> str | None:
     """Who runs the server: nobody else unless we are root."""
     if os.geteuid() != 0:
         return None
@@ -89,7 +89,7 @@ def _unprivileged_user(directory: Path) -> str | None:
     return user
 
 
-def _initialize(binaries: Path, data: Path, user: str | None) -> None:
+def initialize(binaries: Path, data: Path, user: str | None) -> None:
     command = [binaries / "initdb", "-D", data, "-U", "mainstay", "--auth=trust", "-E", "UTF8", "--no-sync"]
     subprocess.run(
         [*command, "--locale=C"], check=True, capture_output=True, user=user, cwd="/", timeout=_START_S_MAX
@@ -118,7 +118,7 @@ def _started(binaries: Path, data: Path, user: str | None) -> Iterator[PostgresS
             user=user,
             cwd="/",
             start_new_session=True,  # Ctrl-C of the test run is not for it
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - it calls the kernel and nothing else
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - it calls the kernel and nothing else
         )
     try:
         server = PostgresServer(port)
@@ -141,7 +141,7 @@ def _answers(server: PostgresServer) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ask the kernel to stop the server when the test run is killed and cannot do it itself."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)

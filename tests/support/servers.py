@@ -21,6 +21,7 @@ import pytest
 SERVER_MISSING = "server missing"
 _DEBIAN_PACKAGES = {
     "postgres": "postgresql",
+    "pgbouncer": "pgbouncer",
     "sshd": "openssh-server",
     "ssh": "openssh-client",
     "strace": "strace",
