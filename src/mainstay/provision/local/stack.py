@@ -31,7 +31,7 @@ from mainstay.provision.local.database import Database
 from mainstay.provision.local.haproxy import Haproxy
 from mainstay.provision.local.links import Link, Wire
 from mainstay.provision.local.member import HERE, Member, Place
-from mainstay.provision.local.node import Node
+from mainstay.provision.local.node import Invitation, Node
 from mainstay.provision.local.pair import PairDatabase
 from mainstay.provision.local.patroni import PatroniDatabase
 from mainstay.provision.local.redis import Redis
@@ -41,6 +41,8 @@ from mainstay.provision.local.store import Moto, S3Member, SharedDirectory
 
 DatabaseKind = Literal["patroni", "pair", "single"]
 StoreKind = Literal["rgw", "moto", "directory"]
+
+_FIRST = "node1"
 
 
 class NoSuchMember(NotFound):
@@ -52,6 +54,47 @@ class _Places(dict[str, Place]):
 
     def __missing__(self, name: str) -> Place:
         return HERE
+
+
+class _Needs:
+    """What one node needs to know of its stack; see `node.Needs`."""
+
+    def __init__(self, stack: "LocalStack", node: str) -> None:
+        self._stack = stack
+        self._node = node
+
+    def of_all(self) -> Mapping[str, str]:
+        stack = self._stack
+        shared = self._reached(by_links=stack.has_links)
+        if stack.has_balancer:
+            balancer = stack.balancer
+            shared |= {"trusted_proxies": f"{balancer.place.host}/32", "external_url": balancer.url}
+        return {**shared, **stack.node_settings}
+
+    def of_joined(self) -> Mapping[str, str]:
+        own = self._reached(by_links=True) if self._stack.has_links else {}
+        return {**own, **self._stack.node_settings}
+
+    def addresses(self) -> Mapping[str, str]:
+        own = self.of_joined()
+        return {name: own[name] for name in ("database_url", "object_store") if name in own}
+
+    def credentials(self) -> Mapping[str, str]:
+        return self._stack.store.environment
+
+    def _reached(self, *, by_links: bool) -> dict[str, str]:
+        stack = self._stack
+
+        def way(member: Member) -> str:
+            return stack.link(self._node, member.name).address if by_links else member.address
+
+        hosts = [way(each) for each in stack.database.members]
+        found = {"database_url": stack.database.url(hosts)}
+        store, redis = stack.store, stack.redis
+        found["object_store"] = store.url(way(store)) if isinstance(store, Member) else store.url()
+        if redis is not None:
+            found["redis_url"] = redis.url(way(redis))
+        return found
 
 
 class LocalStack:
@@ -149,6 +192,14 @@ class LocalStack:
 
     # What is in it
     @property
+    def has_links(self) -> bool:
+        return self._wire is not None
+
+    @property
+    def has_balancer(self) -> bool:
+        return self._balancer is not None
+
+    @property
     def balancer(self) -> Haproxy:
         if self._balancer is None:
             raise NoSuchMember("this stack was made without a balancer")
@@ -192,33 +243,11 @@ class LocalStack:
         return self._links[node, to]
 
     def links_of(self, node: str) -> list[Link]:
-        return [self.link(node, to) for to in self._needs()]
-
-    def settings_of(self, node: str) -> dict[str, str]:
-        """What a node is told about the rest."""
-        shared = {
-            "database_url": self.database.url(
-                self._ways(node, [each.name for each in self.database.members])
-            ),
-            "object_store": self.store.url(next(iter(self._ways(node, ["store"]) or []), None)),
-            "data_processes": "1",
-            "web_threads": "2",
-        }
-        if self.redis is not None:
-            shared["redis_url"] = self.redis.url(next(iter(self._ways(node, ["redis"]) or []), None))
-        if self._balancer is not None:
-            shared["trusted_proxies"] = f"{self._balancer.place.host}/32"
-            shared["external_url"] = self._balancer.url
-        return {**shared, **self.node_settings}
+        return [self.link(node, to) for to in self._ways()]
 
     # Inside
-    def _ways(self, node: str, names: Sequence[str]) -> list[str] | None:
-        """Addresses of the links to these; None when there are no links and members are met directly."""
-        if self._wire is None or not all(name in self._needs() for name in names):
-            return None
-        return [self.link(node, name).address for name in names]
-
-    def _needs(self) -> list[str]:
+    def _ways(self) -> list[str]:
+        """Names of what a node has links to."""
         others = [each.name for each in (self.store, self.redis) if isinstance(each, Member)]
         return [*(each.name for each in self.database.members), *others]
 
@@ -227,9 +256,16 @@ class LocalStack:
             name,
             place=self._places[name],
             directory=self.directory,
-            settings=lambda: self.settings_of(name),
-            environment=lambda: self.store.environment,
+            needs=_Needs(self, name),
+            invite=self._invitation if name != _FIRST else None,
         )
+
+    def _invitation(self) -> Invitation:
+        """From any node that is up."""
+        for node in self.nodes:
+            if node.is_up():
+                return node.invitation()
+        raise NoSuchMember("no node is up that could let another one in")
 
     def _make_balancer(self, ports: tuple[int | None, int | None]) -> Haproxy:
         return Haproxy(
