@@ -8,7 +8,7 @@ check_unharmed(node, before)
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Standing:
     ledger: dict[str, list[Any]]
     files: list[str]
     """Packs in the object store and what belongs to them. Journal records may be written later."""
+    log_lines: int = field(compare=False)
+    """How many lines the node had logged by then."""
 
 
 def standing_of(node: Node, path: str) -> Standing:
@@ -48,7 +50,7 @@ def standing_of(node: Node, path: str) -> Standing:
     _wait_until_empty(objects / "journal" / uid / "prepared")
     packs = objects / "repositories" / uid
     files = sorted(str(file.relative_to(packs)) for file in packs.rglob("*") if file.is_file())
-    return Standing(path, ledger, files)
+    return Standing(path, ledger, files, len(node.log_lines()))
 
 
 def check_unharmed(node: Node, before: Standing) -> None:
@@ -56,7 +58,8 @@ def check_unharmed(node: Node, before: Standing) -> None:
     wait_until_quiet(node)
     assert standing_of(node, before.path) == before
     assert node.get("/-/readiness")[0] == 200
-    crashes = [line for line in node.log_lines() if line.get("level") in {"error", "critical"}]
+    since = node.log_lines()[before.log_lines :]
+    crashes = [line for line in since if line.get("level") in {"error", "critical"}]
     assert crashes == []
 
 

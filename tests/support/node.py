@@ -171,8 +171,8 @@ class Node:
         return self.log.read_bytes()[-_SHOWN_LOG_BYTES:].decode(errors="replace") if self.log.exists() else ""
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The structured lines of the log, parsed."""
-        lines = self.log.read_text(errors="replace").splitlines()
+        """The structured lines of the log, parsed. One that is still being written is left out."""
+        lines = self.log.read_text(errors="replace").split("\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     # Talking to it
@@ -211,7 +211,7 @@ class Node:
         state = self.state()
         if state.get("phase") != "ready":
             return False
-        self._http, self._ssh = state["http"], state["ssh"]
+        self._http, self._ssh = state["http"], state["ssh"] or self._ssh
         with contextlib.suppress(OSError):
             return self.get("/status")[0] == 200  # the one that answers whatever the allowlist says
         return False
