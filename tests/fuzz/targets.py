@@ -7,8 +7,10 @@ What it accepts must keep the laws that the rest of Mainstay builds on.
 import contextlib
 import re
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from mainstay.foundation.errors import Invalid
+from mainstay.foundation.proxy_header import ProxyHeader, read_header
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName
 from mainstay.git.packs import PackIndex, object_count
 from mainstay.git.protocol import receive, v0, v2
@@ -150,6 +152,25 @@ def pack_index(data: bytes) -> None:
     assert isinstance(Oid(OID.decode()) in index, bool)
 
 
+def proxy_header(data: bytes) -> None:
+    """The portions change nothing, no byte behind the header is taken, and an address is one."""
+    found = _header(data)
+    early = _header(data[: len(data) // 2])
+    assert early in (None, found)
+    if isinstance(found, ProxyHeader):
+        assert 0 < found.length_bytes <= len(data)
+        assert _header(data[: found.length_bytes]) == found
+        for end in (found.source, found.destination):
+            assert end is None or (ip_address(end.host) and 0 <= end.port < 2**16)
+
+
+def _header(data: bytes) -> ProxyHeader | str | None:
+    try:
+        return read_header(data)
+    except Invalid:
+        return "refused"
+
+
 def _lines(*lines: bytes) -> bytes:
     return b"".join(map(encode, lines))
 
@@ -182,6 +203,16 @@ TARGETS: dict[str, tuple[Target, list[bytes]]] = {
         [b"git-upload-pack '/a/b.git'", b"git receive-pack 'a'\\''b'\\!''", b"git-lfs-transfer /a"],
     ),
     "ref_name": (ref_name, [b"refs/heads/main", b"refs/a.lock/b", b"a@{b", b"refs/heads/--x", b"@"]),
+    "proxy_header": (
+        proxy_header,
+        [
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 5555 22\r\nSSH-2.0-x",
+            b"PROXY TCP6 2001:db8::7 ::ffff:10.0.0.1 5 22\r\n",
+            b"PROXY UNKNOWN ff\r\n",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x04\0\0GET",
+            b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        ],
+    ),
     "pack_index": (pack_index, [b"PACK\0\0\0\2\0\0\0\1", b"\xfftOc\0\0\0\2" + b"\0" * 1064]),
 }
 """Each target with inputs to start from."""

@@ -6,6 +6,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mainstay.boot.parsing import Networks
+from mainstay.foundation.ip import plain_text
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOPS_MAX = 32
@@ -27,13 +28,15 @@ def client_address(peer: str, forwarded: Sequence[bytes], trusted: Networks) -> 
     Whatever stands further left was written by somebody we do not trust. An entry that is no address ends
     the walk: the hop before it is the last one we know.
     """
+    peer = plain_text(peer)
     if not is_trusted(peer, trusted):
         return peer
     known = peer
     for hop in _hops(forwarded):
-        if parse_address(hop) is None:
+        address = parse_address(hop)
+        if address is None:
             return known
-        known = hop
+        known = str(address)
         if not is_trusted(hop, trusted):
             return known
     return known

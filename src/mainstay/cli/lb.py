@@ -3,6 +3,8 @@
 mainstay lb haproxy --tls balancer --certificate /etc/haproxy/site.pem > /etc/haproxy/haproxy.cfg
 """
 
+import shlex
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from mainstay.provision.balancers.haproxy import haproxy_configuration
 from mainstay.provision.balancers.nginx import nginx_configuration
 from mainstay.provision.balancers.trying import Program, try_configuration
 
+_LOOK_S = 1.0
 _PORT = click.IntRange(0, 65535)
 _OPTIONS = [
     click.option(
@@ -24,7 +27,7 @@ _OPTIONS = [
         "nodes",
         multiple=True,
         metavar="NAME=HOST[:HTTP[:SSH]]",
-        help="May end with ,https=PORT and ,health=PORT; repeat it.  [default: the live nodes of the cluster]",
+        help="May end with ,https=PORT,health=PORT; repeat it.  [default: the live nodes of the cluster]",
     ),
     click.option(
         "--tls",
@@ -48,7 +51,7 @@ _OPTIONS = [
         "--listen",
         multiple=True,
         metavar="ADDRESS",
-        default=["0.0.0.0"],
+        default=["0.0.0.0"],  # noqa: S104 - a balancer is for everybody
         show_default=True,
         help="Repeat it.",
     ),
@@ -110,6 +113,34 @@ def nginx(*, check: bool, data: Path | None, resting: tuple[str, ...], **given: 
     As for HAProxy, but nginx does not look whether nodes are ready: `mainstay lb watch` does.
     """
     _answer("nginx", nginx_configuration(_described_by(given, data), resting=resting), check=check)
+
+
+@command.command
+@click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="nginx.conf.")
+@click.option(
+    "--reload",
+    "reload_command",
+    default="nginx -s reload",
+    show_default=True,
+    help="What to run after a change.",
+)
+@click.option("--proxy-protocol", type=click.Choice(["off", "v1"]), default="v1", show_default=True)
+@_described
+def watch(*, output: Path, reload_command: str, check: bool, data: Path | None, **given: Any) -> None:
+    """Look for nginx whether nodes are ready, once a second, until Ctrl-C.
+
+    Writes the configuration and reloads nginx when a node must rest or is back, for HTTP and SSH. Without
+    --node it also notices nodes that come and go. With --check it looks once.
+    """
+    from mainstay.provision.balancers.rounds import NginxRounds  # noqa: PLC0415 - only this command needs it
+
+    rounds = NginxRounds(
+        lambda: _described_by(dict(given), data), output=output, reload_command=shlex.split(reload_command)
+    )
+    rounds.turn()
+    while not check:
+        time.sleep(_LOOK_S)
+        rounds.turn()
 
 
 def _answer(program: Program, text: str, *, check: bool) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mainstay.foundation.errors import Invalid
+from mainstay.foundation.ip import plain
 
 V1_BYTES_MAX = 107
 """The longest line of version 1, its end included."""
@@ -136,8 +137,3 @@ def _check_v2(command: int, family: int, whole_bytes: int) -> None:
         raise BadProxyHeader(f"PROXY address family {family:#04x}")
     if family in _V2_IP and whole_bytes < _V2_FIXED_BYTES + struct.calcsize(_V2_IP[family][0]):
         raise BadProxyHeader(f"{whole_bytes} bytes are too few for the addresses")
-
-
-def plain(address: IPv4Address | IPv6Address) -> str:
-    """As text; an IPv4 address mapped into IPv6 is written as IPv4, because it is one and the same client."""
-    return str(getattr(address, "ipv4_mapped", None) or address)

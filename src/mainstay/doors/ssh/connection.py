@@ -15,6 +15,7 @@ from mainstay.doors.ssh.conversation import Asked, Conversations
 from mainstay.doors.ssh.session import Channel, Session, Valve
 from mainstay.doors.ssh.settings import SshSettings
 from mainstay.foundation.errors import MainstayError
+from mainstay.foundation.ip import plain_text
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import counter, gauge
 from mainstay.product.projects.admission import GitGate
@@ -120,7 +121,7 @@ class Connection(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         peer = conn.get_extra_info("peername")
-        self.address = str(peer[0]) if peer else ""
+        self.address = plain_text(str(peer[0])) if peer else ""
         refusal = self._crowd.refusal(self.address)
         if refusal is not None:
             _REFUSED.labels(refusal).inc()

@@ -65,7 +65,7 @@ _WHERE = "\n".join(
     [
         "    # Which repository: in a page of a project, in a Git address, in the API (number or whole path).",
         _SET_REPOSITORY + """ path,'regsub("/-/.*$","")',url_dec if { path_reg ^/[^-].*/-/ }""",
-        _SET_REPOSITORY + f""" path,'regsub("({_GIT_PATH})$","")',url_dec"""
+        f"""{_SET_REPOSITORY} path,'regsub("({_GIT_PATH})$","")',url_dec"""
         f""" if !{{ var(txn.repository) -m found }} {{ path_reg '^/.+({_GIT_PATH})$' }}""",
         _SET_REPOSITORY + """ path,field(5,/),url_dec,'regsub("^([^0-9])","/\\1")'"""
         """ if { path_reg ^/api/v[0-9]+/projects/[^/]+ }""",

@@ -13,15 +13,15 @@ from mainstay.provision.balancers.notes import UNSEEN, head
 _YEAR_S = 31_536_000
 _SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 _CHECKED_BY_US = [
-    "nginx has no readiness checks of its own: `mainstay lb watch` beside it takes out nodes that are not",
+    "It has no readiness checks of its own: `mainstay lb watch` beside it takes out nodes that are not",
     "ready, for SSH too, and puts them back. Without it only a node that refuses is passed over.",
 ]
 
-_MAPS = r"""    # Which repository: in a page of a project, in a Git address, in the API (the number or the whole path).
+_MAPS = r"""    # Which repository: in a page of a project, in a Git address, in the API (number or whole path).
     map $uri $project_path {
         default "";
-        "~^(?<page>/[^-].*?)/-/" $page;
-        "~^(?<git>/.+?)(?:[.]git(?:/.*)?|/info/refs|/git-[a-z]+-pack|/info/lfs/.*)$" $git;
+        "~^(?<page>/(?!-|api/).*?)/-/" $page;
+        "~^(?<git>/(?!api/).+?)(?:[.]git(?:/.*)?|/info/refs|/git-[a-z]+-pack|/info/lfs/.*)$" $git;
     }
     map $request_uri $project_id {
         default "";
