@@ -127,7 +127,8 @@ def test_a_frozen_primary_is_left_for_the_promoted_standby(pair: Pair, name: str
 def test_a_zombie_primary_does_not_serve_the_past(pair: Pair, name: str, opened: Open) -> None:
     """The standby is promoted while the old primary lives; the node that is connected to the old one must
     not answer with what was true before, and then finds the new one, although the old one still stands
-    first in its URL and takes writes."""
+    first in its URL and takes writes.
+    """
     on_zombie, elsewhere = opened(pair.url(name)), opened(pair.servers[1].url(name))
     assert value(on_zombie) == 0
     pair.servers[1].promote()

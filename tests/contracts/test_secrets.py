@@ -11,9 +11,9 @@ from mainstay.cluster import rotation, rpc_tokens
 from mainstay.cluster.joining import Bundle, TokenRefused, make_token, parse_token, redeem, unseal
 from mainstay.cluster.keyring import KeyFile, KeyRing, SecretUnreadable, new_key, read_keys, write_keys
 from mainstay.cluster.schema import Release, record, release_of
-from mainstay.cluster.secrets import Secrets, WrongMasterKey, found, master_key_id, reach_master
+from mainstay.cluster.secrets import Secrets, WrongMasterKey, found, master_key_id, reach_master, secrets_in
 from mainstay.foundation.clock import ManualClock
-from mainstay.foundation.errors import Invalid
+from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.foundation.ids import new_ulid
 from mainstay.storage.database import Database
 
@@ -294,3 +294,29 @@ def test_a_database_without_tables_has_no_release(tmp_path: Path) -> None:
     empty = SqliteDatabase(tmp_path / "empty.db")
     assert release_of(empty) is None
     empty.close()
+
+
+class Away:
+    """A database that nobody reaches."""
+
+    dialect = "sqlite"
+
+    def read(self) -> None:
+        raise Unavailable("the database is away")
+
+    write = read
+
+
+def test_what_was_read_once_is_there_while_the_database_is_away(founder: Machine, database: Database) -> None:
+    here = secrets_in(database, founder.data, ManualClock())
+    away = secrets_in(Away(), founder.data, ManualClock())
+    here.put("name", "value")
+    with pytest.raises(Unavailable):
+        away.get("name")
+    assert here.get("name") == "value"
+    assert away.get("name") == away.ensure("name", lambda: "another") == "value"
+    (file,) = (founder.data / "keys" / "remembered").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert b"value" not in file.read_bytes()
+    with pytest.raises(Unavailable):
+        away.put("name", "other")
