@@ -10,12 +10,16 @@ kind=${1:-test}
 say() { printf '%s\n' "$*" >&2; }
 
 have() {
-    PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/"$1" >/dev/null 2>&1
+    PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 ||
+        ls /usr/lib/postgresql/*/bin/"$1" /usr/lib/nginx/modules/"$1" 2>/dev/null | grep -q .
 }
 
 # program:package:what is tested with it
 wanted="postgres:postgresql:PostgreSQL as the database
 pgbouncer:pgbouncer:a pooler in front of PostgreSQL
+haproxy:haproxy:HAProxy as the balancer
+nginx:nginx-light:nginx as the balancer
+ngx_stream_module.so:libnginx-mod-stream:SSH and unread TLS through nginx
 ssh:openssh-client:Git over SSH
 sshd:openssh-server:OpenSSH in front of Mainstay
 strace:strace:kills at every system call

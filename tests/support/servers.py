@@ -30,6 +30,8 @@ _DEBIAN_PACKAGES = {
     "node": "nodejs",
     "npm": "npm",
     "nginx": "nginx-light",
+    "haproxy": "haproxy",
+    "ngx_stream_module.so": "libnginx-mod-stream",
     "fcgiwrap": "fcgiwrap",
     "wrk": "wrk",
 }
@@ -55,6 +57,8 @@ def _find(name: str) -> str | None:
     path = os.pathsep.join([os.environ.get("PATH", ""), *beside_path])
     if found := shutil.which(name, path=path):
         return found
+    if (module := Path("/usr/lib/nginx/modules") / name).exists():
+        return str(module)
     versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
     newest = max(versions, key=_postgresql_major, default=None)
     return str(newest) if newest else None
