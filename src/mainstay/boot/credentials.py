@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mainstay.boot.settings import NodeSettings
-from mainstay.cluster.keyring import KeyFile, key_file
-from mainstay.cluster.secrets import Secrets
+from mainstay.cluster.keyring import SecretUnreadable, key_file
+from mainstay.cluster.secrets import Secrets, WrongMasterKey, secrets_in
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import get_logger
@@ -106,9 +106,19 @@ def borrow(settings: NodeSettings, database: Database) -> None:
     environment = foreign_variables(_names_of(kind))
     if any(environment.get(name) for name in (*kind.keys, *kind.own)):
         return
-    kept = Secrets(database, KeyFile(settings.data), SYSTEM).get(SECRET)
-    for name, value in missing_in(kind, environment, json.loads(kept) if kept else {}).items():
+    for name, value in missing_in(kind, environment, _kept(settings, database)).items():
         export_foreign(name, value)
+
+
+def _kept(settings: NodeSettings, database: Database) -> Mapping[str, str]:
+    """What the cluster keeps. A database that is not ours keeps nothing; `prepare` says what is wrong."""
+    try:
+        kept = secrets_in(database, settings.data, SYSTEM).get(SECRET)
+    except (WrongMasterKey, SecretUnreadable) as error:
+        log.info("boot.object_store_credentials_unreadable", because=str(error))
+        return {}
+    found: dict[str, str] = json.loads(kept) if kept else {}
+    return found
 
 
 def lend(settings: NodeSettings, secrets: Secrets) -> bool:

@@ -30,7 +30,7 @@ from mainstay.boot.inviting import LOCAL
 from mainstay.boot.layout import Layout, make_directories
 from mainstay.boot.locks import pid_lock
 from mainstay.boot.settings import NodeSettings, assemble, load_for_command
-from mainstay.boot.stores import opened_stores
+from mainstay.boot.stores import Stores, opened_stores
 from mainstay.cluster import schema
 from mainstay.cluster.joining import Bundle, JoinToken, unseal
 from mainstay.cluster.keyring import KeyFile, KeyRing, MasterKeyMissing, key_file, write_keys
@@ -116,25 +116,25 @@ def ask(address: str, token: JoinToken) -> str:
 
 def look_as_a_start_would(settings: NodeSettings) -> None:
     """Raise when a start on this machine would be refused. The files are in place by now."""
-    with opened_stores(settings) as stores:
-        try:
-            tables = schema.release_of(stores.database)
-        except Unavailable as error:
-            raise Unavailable(f"{error}{_mend(settings)}") from error
-        decision = schema.decide(tables)
-        if isinstance(decision, schema.Refuse):
-            raise schema.SchemaTooNew(decision.because)
-        check_member(stores)
-        check_database(stores)
-        try:
-            marker = read_marker(stores.objects)
-        except Unavailable as error:
-            raise Unavailable(f"{error}{_mend(settings)}") from error
-        if marker is None:
-            raise Unavailable(
-                f"{settings.object_store} is empty as seen from here: is its disk mounted?{_mend(settings)}"
-            )
-        check_store(stores)
+    try:
+        with opened_stores(settings) as stores:
+            _look(stores)
+    except Unavailable as error:
+        raise Unavailable(
+            f"{error}; this machine is let in and its files are in {settings.data}: when that is mended, type"
+            f" `mainstay serve --data {settings.data}`"
+        ) from error
+
+
+def _look(stores: Stores) -> None:
+    decision = schema.decide(schema.release_of(stores.database))
+    if isinstance(decision, schema.Refuse):
+        raise schema.SchemaTooNew(decision.because)
+    check_member(stores)
+    check_database(stores)
+    if read_marker(stores.objects) is None:
+        raise Unavailable(f"{stores.settings.object_store} is empty as seen from here: is its disk mounted?")
+    check_store(stores)
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -242,10 +242,3 @@ def _write_settings(data: Path, shared: Mapping[str, str], local: Mapping[str, s
 def _quoted(text: str) -> str:
     """A basic string of TOML: JSON's but for one letter."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _mend(settings: NodeSettings) -> str:
-    return (
-        f"; this machine is let in and its files are in {settings.data}: when that is mended, type"
-        f" `mainstay serve --data {settings.data}`"
-    )

@@ -2,20 +2,17 @@
 
 import secrets as randomness
 import threading
-from pathlib import Path
 
 from mainstay.boot.settings import NodeSettings
 from mainstay.boot.stores import Stores
 from mainstay.cluster import identity
 from mainstay.cluster.identity import NodeIdentity
-from mainstay.cluster.keyring import KeyFile
 from mainstay.cluster.nodes import node_id
 from mainstay.cluster.rpc_tokens import RpcTokens
-from mainstay.cluster.secrets import Secrets
+from mainstay.cluster.secrets import Secrets, secrets_in
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, OutcomeUnknown
 from mainstay.foundation.logs import get_logger
-from mainstay.storage.database import Database
 
 log = get_logger()
 
@@ -27,11 +24,7 @@ _LOOKS_APART_S = 3600.0
 
 def secrets_of(stores: Stores) -> Secrets:
     """The shared secrets, readable with the master key in the data directory."""
-    return secrets_in(stores.database, stores.settings.data)
-
-
-def secrets_in(database: Database, data: Path) -> Secrets:
-    return Secrets(database, KeyFile(data), SYSTEM)
+    return secrets_in(stores.database, stores.settings.data, SYSTEM)
 
 
 def secret_key(stores: Stores) -> str:

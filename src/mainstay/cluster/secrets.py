@@ -10,11 +10,13 @@ Not here: which secrets there are. Each room names its own.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from mainstay.cluster.keyring import KeyRing, KeyStore, key_id_in
+from mainstay.cluster.keyring import KeyFile, KeyRing, KeyStore, key_id_in
+from mainstay.cluster.shelf import Shelf
 from mainstay.foundation.clock import Clock
-from mainstay.foundation.errors import Conflict
+from mainstay.foundation.errors import Conflict, Unavailable
 from mainstay.foundation.logs import get_logger
 from mainstay.storage.database import Database, Transaction
 
@@ -27,6 +29,10 @@ SUCCESSOR: Final = "master/after/"
 AUTHORITY: Final = "tls/authority"
 """The CA of the cluster: certificate and key. Its age tells one CA from the next."""
 
+_TABLE_EXISTS = {
+    "sqlite": "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'cluster_secret'",
+    "postgresql": "SELECT 1 WHERE to_regclass('cluster_secret') IS NOT NULL",
+}
 _HAND_OVERS_MAX = 64
 
 
@@ -47,10 +53,14 @@ class SecretFact:
 class Secrets:
     """Texts that all nodes share, by name. Blocks. Safe for use from several threads."""
 
-    def __init__(self, database: Database, keys: KeyStore, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, keys: KeyStore, clock: Clock, *, shelf: Shelf | None = None
+    ) -> None:
+        """With a `shelf`, what was read once can be read while the database is away."""
         self._database = database
         self._keys = keys
         self._clock = clock
+        self._shelf = shelf
         self._ring: KeyRing | None = None
 
     @property
@@ -61,8 +71,8 @@ class Secrets:
         return self._ring
 
     def get(self, name: str) -> str | None:
-        with self._database.read() as tx:
-            wrapped = wrapped_in(tx, name)
+        """None when there is none, or no tables yet."""
+        wrapped = self._wrapped(name)
         return None if wrapped is None else self._opened(name, wrapped)
 
     def put_if_absent(self, name: str, value: str) -> str:
@@ -113,6 +123,21 @@ class Secrets:
             self.refresh()
         return self.ring.unwrap(name, wrapped)
 
+    def _wrapped(self, name: str) -> str | None:
+        """As it is in the database, or was when it was last seen there."""
+        try:
+            with self._database.read() as tx:
+                wrapped = wrapped_in(tx, name) if tx.row(_TABLE_EXISTS[tx.dialect]) else None
+        except Unavailable:
+            remembered = self._shelf.read(name) if self._shelf else None
+            if remembered is None:
+                raise
+            log.warning("cluster.secret_remembered", name=name)
+            return remembered
+        if wrapped is not None and self._shelf is not None:
+            self._shelf.keep(name, wrapped)
+        return wrapped
+
     def _opened(self, name: str, wrapped: str) -> str:
         return self.unwrap(name, wrapped).decode()
 
@@ -162,6 +187,11 @@ def _handed_on(database: Database, keyring: KeyRing, wanted: str) -> KeyRing:
             break
         keyring = keyring.headed_by(keyring.unwrap(f"{SUCCESSOR}{link}", after.pop(link)))
     raise WrongMasterKey(f"the database has master key {wanted}, this node has {', '.join(keyring.ids)}")
+
+
+def secrets_in(database: Database, data: Path, clock: Clock) -> Secrets:
+    """The shared secrets, readable with the master keys in this data directory."""
+    return Secrets(database, KeyFile(data), clock, shelf=Shelf(data / "keys" / "remembered"))
 
 
 def wrapped_in(tx: Transaction, name: str) -> str | None:
