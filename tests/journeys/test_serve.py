@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from support.node import Node, NodeFailed
-from support.postgres import running_postgres
 
 RSS_MIB_MAX = 200
 
@@ -25,13 +24,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node for tests that do it no harm."""
     with Node(tmp_path_factory.mktemp("serve") / "node") as node:
         yield node
-
-
-@pytest.fixture
-def empty_postgres_url() -> Iterator[str]:
-    """A database without a single table."""
-    with running_postgres() as server:
-        yield server.url(server.create_database())
 
 
 def wait_until(question: Callable[[], bool], *, within_s: float = 20.0) -> None:
@@ -114,31 +106,6 @@ def test_bad_settings_are_told_all_at_once_before_anything_starts(tmp_path: Path
     assert "web_threads" in str(failed.value)
     assert "database_url" in str(failed.value)
     assert not (tmp_path / "node").exists()
-
-
-def test_two_first_starts_on_one_postgresql_make_one_instance(
-    tmp_path: Path, empty_postgres_url: str
-) -> None:
-    environment = {
-        "MAINSTAY_DATABASE_URL": empty_postgres_url,
-        "MAINSTAY_OBJECT_STORE": str(tmp_path / "objects"),
-    }
-    one = Node(tmp_path / "one", environment=environment)
-    two = Node(tmp_path / "two", environment=environment)
-    try:
-        for node in (one, two):
-            node.launch()
-        for node in (one, two):
-            node.wait_until_ready()
-        assert one.get("/-/readiness?all=1")[0] == two.get("/-/readiness?all=1")[0] == 200
-        passwords = [node for node in (one, two) if (node.data / "initial_root_password").exists()]
-        assert len(passwords) == 1
-        token = passwords[0].token()
-        for node in (one, two):
-            assert node.get("/api/v4/user", headers={"PRIVATE-TOKEN": token})[0] == 200
-    finally:
-        for node in (one, two):
-            node.kill()
 
 
 def test_the_store_of_another_instance_is_refused(running: Node, tmp_path: Path) -> None:
