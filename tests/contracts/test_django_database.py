@@ -6,54 +6,26 @@ from shutil import copyfile
 
 import pytest
 
-from mainstay.boot import setup_django
 from mainstay.foundation.clock import ManualClock
 from mainstay.storage.database import ConstraintBroken
 from mainstay.storage.database.django import DjangoDatabase
 from mainstay.storage.ledger.check import verify_chain
 from mainstay.storage.ledger.sql import SqlLedger
 from support.ledgers import MAIN, a_push, a_repository, create, refs_of, update
+from support.product import on_url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DjangoDatabase]:
     """Django's default connection of this thread, pointed at a fresh database."""
-    setup_django()
-    from django.db import connections
-    from django.db.utils import load_backend
-
-    before = connections["default"]
-    settings = {**before.settings_dict, **_place(request, tmp_path)}
-    connections["default"] = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, alias="default")
-    database = DjangoDatabase()
-    yield database
-    database.close()
-    connections["default"] = before
-
-
-def _place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, object]:
     if request.param == "sqlite":
         copyfile(request.getfixturevalue("sqlite_template"), tmp_path / "mainstay.db")
-        options = {
-            "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
-        }
-        return {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": tmp_path / "mainstay.db",
-            "OPTIONS": options,
-        }
-    from psycopg.conninfo import conninfo_to_dict
-
-    place = conninfo_to_dict(request.getfixturevalue("postgres_url"))
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": place["dbname"],
-        "USER": place["user"],
-        "HOST": place["host"],
-        "PORT": place["port"],
-        "OPTIONS": {},
-    }
+        url = f"sqlite://{tmp_path}/mainstay.db"
+    else:
+        kind = {"postgresql": "postgres_url", "pgbouncer": "pgbouncer_url"}[request.param]
+        url = request.getfixturevalue(kind)
+    with on_url(url):
+        yield DjangoDatabase()
 
 
 @pytest.fixture

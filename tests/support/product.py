@@ -43,6 +43,10 @@ def on_url(url: str) -> Iterator[None]:
         connections["default"].close()
         connections.settings["default"] = outer_entry
         connections["default"] = outer
+        if url.startswith("postgresql"):
+            from mainstay.storage.database.postgresql import forget
+
+            forget(url)
 
 
 @contextmanager

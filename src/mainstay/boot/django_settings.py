@@ -35,7 +35,8 @@ def _postgresql(url: str) -> dict[str, Any]:
     if "," in options.get("host", ""):
         options["target_session_attrs"] = "read-write"  # of several servers, the one that may be written to
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "mainstay.storage.database.orm",
+        "URL": url,
         "NAME": options.pop("dbname", ""),
         "USER": options.pop("user", ""),
         "PASSWORD": options.pop("password", ""),

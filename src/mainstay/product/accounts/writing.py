@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.db.models import ProtectedError
 
-from mainstay.foundation.errors import Conflict, Unavailable
+from mainstay.foundation.errors import Conflict
 from mainstay.storage.database import ConstraintBroken, Transaction
-from mainstay.storage.database.django import DjangoDatabase
+from mainstay.storage.database.django import DjangoDatabase, raise_away
 
 
 class Taken(Conflict):
@@ -35,4 +35,4 @@ def writing(*, taken: str = "somebody else wrote the same at the same time") -> 
     except (IntegrityError, ConstraintBroken) as error:
         raise Taken(taken) from error
     except (OperationalError, InterfaceError) as error:
-        raise Unavailable(f"the database is away: {error}") from error
+        raise_away(error)

@@ -9,23 +9,21 @@ Not here: when the outermost transaction is the service's, its commit is the ser
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import psycopg
 from django import db
 from django.db import transaction
 
 from mainstay.foundation.errors import OutcomeUnknown, Unavailable
-from mainstay.storage.database import ConstraintBroken, Dialect, Transaction
-from mainstay.storage.database.commits import refusing_unreplicated
+from mainstay.storage.database import ConstraintBroken, DatabaseAway, Dialect, Transaction
+from mainstay.storage.database.faults import raise_family
 from mainstay.storage.database.postgresql import PostgresqlTransaction
 from mainstay.storage.database.sqlite import SqliteTransaction
 
 if TYPE_CHECKING:
-    from mainstay.storage.database.faults import Connection
-
-_SNAPSHOT = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
+    from mainstay.storage.database.orm.base import DatabaseWrapper
 
 
 class DjangoDatabase:
@@ -58,7 +56,7 @@ class DjangoDatabase:
             yield self._transaction()
             return
         with _unavailable_if_lost():
-            self._statement(_SNAPSHOT[self.dialect])
+            self._snapshot()
         try:
             yield self._transaction()
         finally:
@@ -67,6 +65,13 @@ class DjangoDatabase:
 
     def close(self) -> None:
         db.connection.close()
+
+    def _snapshot(self) -> None:
+        if self.dialect == "sqlite":
+            self._statement("BEGIN")
+            return
+        db.connection.ensure_connection()
+        cast("DatabaseWrapper", db.connection).begin_snapshot()
 
     def _statement(self, sql: str) -> None:
         with db.connection.cursor() as cursor:
@@ -82,19 +87,22 @@ class DjangoDatabase:
 
 
 def _commit(block: transaction.Atomic) -> None:
-    raw = db.connection.connection
-    replicated = (
-        refusing_unreplicated(cast("Connection", raw))
-        if isinstance(raw, psycopg.Connection)
-        else nullcontext()
-    )
-    with replicated:
-        try:
-            block.__exit__(None, None, None)
-        except db.IntegrityError as error:
-            raise ConstraintBroken(str(error)) from error
-        except db.OperationalError as error:
-            raise OutcomeUnknown(f"the connection was lost during COMMIT: {error}") from error
+    try:
+        block.__exit__(None, None, None)
+    except db.IntegrityError as error:
+        raise ConstraintBroken(str(error)) from error
+    except db.OperationalError as error:
+        raise OutcomeUnknown(f"the connection was lost during COMMIT: {error}") from error
+
+
+def raise_away(error: db.Error) -> NoReturn:
+    """Raise an error of Django's, which stands for a database that is away or in use, as one of ours."""
+    cause = error.__cause__
+    if isinstance(cause, psycopg.Error):
+        raise_family(cause)
+    if isinstance(cause, DatabaseAway):
+        raise DatabaseAway(str(cause)) from error
+    raise Unavailable(f"the database is away: {error}") from error
 
 
 @contextmanager
@@ -102,4 +110,4 @@ def _unavailable_if_lost() -> Iterator[None]:
     try:
         yield
     except (db.OperationalError, db.InterfaceError) as error:
-        raise Unavailable(f"the database is away: {error}") from error
+        raise_away(error)

@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from mainstay.foundation.errors import MainstayError
 from mainstay.storage.database import DatabaseAway, Dialect
@@ -32,23 +33,23 @@ from mainstay.storage.database.newcomers import Newcomers
 from mainstay.storage.database.pool import Pool, Taken
 from mainstay.storage.database.watch import Wait, Watch
 
-_WHO = (
+WHO = (
     b"; SELECT pg_is_in_recovery(), pg_postmaster_start_time(), inet_server_addr(), inet_server_port(),"
     b" set_config('lock_timeout', '30000', true), set_config('statement_timeout', '120000', true),"
     b" set_config('idle_in_transaction_session_timeout', '120000', true)"
 )
-BEGIN_WRITE = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + _WHO
-BEGIN_READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + _WHO
-_BEGIN_S_MAX = 5.0
-_ANSWER_S_MAX = 130.0
+BEGIN_WRITE = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + WHO
+BEGIN_READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + WHO
+BEGIN_S_MAX = 5.0
+ANSWER_S_MAX = 130.0
 """A little more than the server's own limit for a statement."""
 _SILENT_S = 1.0
 """Who has waited so long for a server that is lost is cut off; others see it by themselves."""
 _COPY_FROM_ROWS = 500
 _INSERT = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \(\?(?:, \?)*\)\Z")
 
-OPENED: WeakValueDictionary[str, "PostgresqlDatabase"] = WeakValueDictionary()
-"""By URL: so that Django's connections of this process share its knowledge of who the primary is."""
+_OPENED: WeakValueDictionary[str, "PostgresqlDatabase"] = WeakValueDictionary()
+_KEPT: dict[str, "PostgresqlDatabase"] = {}
 
 
 class NotPrimary(DatabaseAway):
@@ -96,7 +97,7 @@ class PostgresqlTransaction:
 
     def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
         if self._wait is not None:
-            Watch.extend(self._wait, _ANSWER_S_MAX)
+            Watch.extend(self._wait, ANSWER_S_MAX)
         # Named here and not taken from the connection, because Django's makes its own kind; binary,
         # because object names would otherwise travel as hexadecimal text.
         cursor = psycopg.Cursor(self._connection)
@@ -131,13 +132,14 @@ class PostgresqlDatabase:
 
     def __init__(self, url: str, *, connections_max: int = 16, wait_s: float = 30) -> None:
         self.url = url
+        self.is_closed = False
         self.watch = Watch(when_silent=self._doubt)
         self.dialer = Dialer(url, self.watch)
         self._pool = Pool(self.dialer.dial, connections_max=connections_max, wait_s=wait_s)
         self._newcomers = Newcomers()
         self._heart = Heart(self.dialer, self.watch, self._newcomers, lost=self._lose, moved=self._leave)
         self.leases = Leases(self._heart.beat)
-        OPENED[url] = self
+        _OPENED[url] = self
 
     @contextmanager
     def write(self) -> Iterator[PostgresqlTransaction]:
@@ -162,6 +164,7 @@ class PostgresqlDatabase:
             yield PostgresqlTransaction(wait.connection, wait)
 
     def close(self) -> None:
+        self.is_closed = True
         self._pool.close()
         self.leases.close()
         self._heart.close()
@@ -196,10 +199,10 @@ class PostgresqlDatabase:
         return self._begin(self._pool.take(), begin, prove=prove)
 
     def _begin(self, taken: Taken, begin: bytes, *, prove: bool) -> tuple[Taken, Wait, Server]:
-        wait = self.watch.begin(taken.connection, _BEGIN_S_MAX)
+        wait = self.watch.begin(taken.connection, BEGIN_S_MAX)
         try:
             server = wait.server = begin_on(taken.connection, begin)
-            Watch.extend(wait, _ANSWER_S_MAX)
+            Watch.extend(wait, ANSWER_S_MAX)
             if prove:
                 self.leases.prove(server)
         except BaseException as error:
@@ -238,6 +241,24 @@ class PostgresqlDatabase:
         self.watch.cut(server, silent_since_s=time.monotonic() - _SILENT_S)
 
 
+def opened(url: str) -> PostgresqlDatabase:
+    """The database that this process has open under `url`, opened when there is none.
+
+    So Django's connections share what others of the process know of the primary.
+    """
+    found = _OPENED.get(url)
+    if found is None or found.is_closed:
+        found = _KEPT[url] = PostgresqlDatabase(url)
+    return found
+
+
+def forget(url: str) -> None:
+    """Close what `opened` opened by itself."""
+    kept = _KEPT.pop(url, None)
+    if kept is not None:
+        kept.close()
+
+
 def begin_on(connection: Connection, begin: bytes) -> Server:
     """Begin a transaction; which server answers. Raises `DatabaseAway`, `NotPrimary`."""
     try:
@@ -246,6 +267,11 @@ def begin_on(connection: Connection, begin: bytes) -> Server:
         raise NotPrimary(f"the database takes no writes: {error}") from error
     except psycopg.Error as error:
         raise_family(error)
+    return server_in(said)
+
+
+def server_in(said: PGresult) -> Server:
+    """Who answered to `WHO`. Raises `NotPrimary`."""
     started = said.get_value(0, 1)
     if said.get_value(0, 0) != b"f" or started is None:
         raise NotPrimary("the server that answered is a standby")

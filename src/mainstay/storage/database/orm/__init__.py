@@ -1,0 +1,1 @@
+"""PostgreSQL as Django's ORM meets it: the same care for failovers as the hand-written SQL takes."""
