@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from mainstay import __version__
 from mainstay.boot import child, compose
 from mainstay.boot.addresses import http_url
+from mainstay.boot.degraded import fallback_of
 from mainstay.boot.entrance import Door, Entrance, Scope
 from mainstay.boot.git import git_service
 from mainstay.boot.http_server import DataSockets, HealthServer, HttpServer, inherited_sockets
@@ -62,10 +63,11 @@ class DataPlane:
         self._layout = layout
         self._watchdog = LoopWatchdog()
         self._vitals = Vitals(stores, phase=self._phase)
-        self._service = git_service(stores)
+        self._fallback = fallback_of(stores)
+        self._service = git_service(stores, fallback=self._fallback)
         self._git = GitHttp(
             service=self._service,
-            gate=compose.git_gate(stores),
+            gate=compose.git_gate(stores, self._fallback),
             settings=GitHttpSettings(
                 idle_s_max=stores.settings.http_idle_seconds, hold_s=begin_hold_s(stores.settings)
             ),
@@ -85,6 +87,8 @@ class DataPlane:
         loop.add_signal_handler(signal.SIGTERM, self._stop_soon)
         beat = asyncio.create_task(self._watchdog.beat())
         self._vitals.start()
+        if self._fallback:
+            self._fallback.start()
         try:
             async with self._health_port(sockets.health):
                 await self._server.serve_on(http=sockets.http, https=sockets.https)
@@ -95,6 +99,8 @@ class DataPlane:
             self._git.close()
             await self._service.finish()
             self._service.close()
+            if self._fallback:
+                self._fallback.close()
 
     def _stop_soon(self) -> None:
         log.info("boot.data_plane_draining")

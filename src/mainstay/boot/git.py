@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mainstay.boot.degraded import Fallback
 from mainstay.boot.layout import Layout
 from mainstay.boot.membership import identity_of, secrets_of
 from mainstay.boot.scratch import scratch_directory
@@ -49,7 +50,9 @@ class GitTools:
     scratch: Path
 
 
-def git_service(stores: Stores, *, quarantine: Path | None = None) -> GitFace:
+def git_service(
+    stores: Stores, *, quarantine: Path | None = None, fallback: Fallback | None = None
+) -> GitFace:
     """The streaming Git service, for the data plane and SSH: by this process where the node has the role
     `git`, else by the nodes that have it. Finish and close it at the end.
 
@@ -57,7 +60,7 @@ def git_service(stores: Stores, *, quarantine: Path | None = None) -> GitFace:
     wipes the one of the node.
     """
     if "git" in stores.settings.roles:
-        return local_git_service(stores, quarantine=quarantine)
+        return local_git_service(stores, quarantine=quarantine, fallback=fallback)
     return remote_git_service(stores)
 
 
@@ -78,10 +81,12 @@ def remote_git_service(stores: Stores) -> RemoteGitService:
     )
 
 
-def local_git_service(stores: Stores, *, quarantine: Path | None = None) -> GitService:
-    """The Git service of this process."""
+def local_git_service(
+    stores: Stores, *, quarantine: Path | None = None, fallback: Fallback | None = None
+) -> GitService:
+    """The Git service of this process; with a fallback, reads survive the database for a while."""
     return GitService(
-        ledger=stores.ledger,
+        ledger=fallback.ledger if fallback else stores.ledger,
         objects=stores.objects,
         clock=SYSTEM,
         cache=_cache(stores),

@@ -10,6 +10,7 @@ import uvloop
 from mainstay.boot import child, compose
 from mainstay.boot.accepting import Acceptor
 from mainstay.boot.addresses import ssh_clone_url
+from mainstay.boot.degraded import fallback_of
 from mainstay.boot.git import git_service
 from mainstay.boot.http_server import announcers
 from mainstay.boot.membership import secrets_of
@@ -31,13 +32,16 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     keys = await asyncio.to_thread(host_keys_from, secrets_of(stores))
-    service = git_service(stores)
+    fallback = fallback_of(stores)
+    service = git_service(stores, fallback=fallback)
+    if fallback:
+        fallback.start()
     proxies = announcers(stores.settings, "ssh")
     server = await serve(
         listener=listener,
         accept=partial(Acceptor, proxies=proxies) if proxies else None,
         service=service,
-        gate=compose.git_gate(stores),
+        gate=compose.git_gate(stores, fallback),
         host_keys=keys,
         settings=SshSettings(
             idle_s_max=stores.settings.ssh_idle_seconds, hold_s=begin_hold_s(stores.settings)
@@ -52,6 +56,8 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
     await server.stop(drain_s=stores.settings.drain_seconds)
     await service.finish()
     service.close()
+    if fallback:
+        fallback.close()
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ class Prober:
         """How long ago the last attempt that went well began; since the start, if none did."""
         return self._clock.monotonic_s() - self._began_s
 
+    @property
+    def last_failed(self) -> bool:
+        """Whether the last attempt that has ended failed."""
+        return self._failed_began_s > self._began_s
+
     def answers_within(self, limit_s: float) -> bool:
         """Whether an attempt that begins after this call goes well within the limit."""
         asked_s = self._clock.monotonic_s()

@@ -28,9 +28,11 @@ from mainstay.foundation.logs import bound, get_logger
 from mainstay.git.protocol import advertise
 from mainstay.git.protocol.services import Service
 from mainstay.product.projects.admission import Admission, GitGate
+from mainstay.repository.face import GitFace
+from mainstay.repository.holding import Waiting
 from mainstay.repository.push import PushContext
-from mainstay.repository.service import GitService
-from mainstay.repository.streams import ByteSource, ClientGone
+from mainstay.repository.remark import RemarkedSink, from_memory
+from mainstay.repository.streams import ByteSink, ByteSource, ClientGone
 
 log = get_logger()
 
@@ -48,7 +50,7 @@ class GitHttp:
     def __init__(
         self,
         *,
-        service: GitService,
+        service: GitFace,
         gate: GitGate,
         settings: GitHttpSettings,
         clock: Clock,
@@ -65,7 +67,13 @@ class GitHttp:
             waiting_max=settings.waiting_max,
             waiting_s_max=settings.waiting_s_max,
         )
-        self._doorkeeper = Doorkeeper(gate=gate, service=service, clock=clock, threads=settings.gate_threads)
+        self._doorkeeper = Doorkeeper(
+            gate=gate,
+            service=service,
+            clock=clock,
+            threads=settings.gate_threads,
+            waiting=Waiting(hold_s=settings.hold_s, waiting_max=settings.held_max),
+        )
 
     claims = staticmethod(claims)
 
@@ -169,12 +177,16 @@ class GitHttp:
         self, visit: Visit, admission: Admission, body: ByteSource, seen: RefListing | None
     ) -> None:
         assert admission.repository_id is not None, "only a push may enter a project that is not there"
+        version = _version(visit, Service.UPLOAD_PACK)
+        sink: ByteSink = visit.answer
+        if admission.known_ago_s is not None and version:
+            sink = RemarkedSink(sink, from_memory(admission.known_ago_s))
         await self._service.upload_pack(
             admission.repository_id,
-            version=_version(visit, Service.UPLOAD_PACK),
+            version=version,
             stateless=True,
             source=body,
-            sink=visit.answer,
+            sink=sink,
             seen=seen,
         )
 
@@ -253,26 +265,28 @@ async def _unless_gone(work: Coroutine[Any, Any, None], body: Body) -> None:
 
     Most answers are over before anybody could hang up; only for the others somebody listens.
     """
-    working = asyncio.create_task(work)
+    listening: list[asyncio.Task[None]] = []
+    # A limit without a time, until the client goes: it tells its own cancellation from everybody else's.
+    limit = asyncio.timeout(None)
+    waiting = asyncio.get_running_loop().call_later(
+        _SHORT_S, lambda: listening.append(asyncio.create_task(_end_when_gone(limit, body)))
+    )
     try:
-        await asyncio.wait({working}, timeout=_SHORT_S)
-        if not working.done():
-            await _until_done_or_gone(working, body)
-        working.result()
+        async with limit:
+            await work
+    except TimeoutError:
+        if limit.expired():
+            raise ClientGone from None
+        raise
     finally:
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
+        waiting.cancel()
+        for task in listening:
+            task.cancel()
 
 
-async def _until_done_or_gone(working: asyncio.Task[None], body: Body) -> None:
-    listening = asyncio.create_task(body.hang_up())
-    try:
-        await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-    finally:
-        listening.cancel()
+async def _end_when_gone(limit: asyncio.Timeout, body: Body) -> None:
+    await body.hang_up()
+    limit.reschedule(asyncio.get_running_loop().time())
 
 
 async def _is_probe(visit: Visit, body: Body) -> bool:

@@ -25,6 +25,7 @@ from mainstay.product.projects.admission import Admission, GitGate, SshKey, proj
 from mainstay.repository.face import GitFace
 from mainstay.repository.holding import Waiting
 from mainstay.repository.push import PushContext
+from mainstay.repository.remark import from_memory
 from mainstay.repository.streams import ByteSink, ByteSource, ClientGone
 from mainstay.storage.database import DatabaseAway
 
@@ -149,6 +150,8 @@ class Conversations:
     async def _upload_pack(self, admission: Admission, asked: Asked, line: Line) -> None:
         assert admission.repository_id is not None, "only a push may enter a project that is not there"
         version = 2 if "version=2" in asked.git_protocol.split(":") else 0
+        if admission.known_ago_s is not None:
+            await line.complain(from_memory(admission.known_ago_s))
         await self._service.upload_pack(
             admission.repository_id, version=version, stateless=False, source=line, sink=line
         )

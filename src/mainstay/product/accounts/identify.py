@@ -21,12 +21,15 @@ from mainstay.storage.database import Database
 __all__ = [
     "TooManyAttempts",
     "WrongCredentials",
+    "by_digest",
     "by_password",
+    "by_password_mark",
     "by_password_or_token",
     "by_ssh_key",
     "by_token",
     "is_token",
     "note_ssh_key_used",
+    "password_mark",
     "public_key_line",
 ]
 
@@ -150,6 +153,34 @@ def by_ssh_key(database: Database, fingerprint: str, *, clock: Clock) -> Actor |
     if state != "active":
         return None
     return Actor(kind=Kind.USER, id=user_id, name=username, is_admin=bool(is_admin), token_id=key_id)
+
+
+def by_digest(database: Database, digest: str, *, is_deploy: bool, clock: Clock) -> Actor | None:
+    """Whose token has this digest, if it still works. Counts nothing and writes nothing: for who has seen
+    the token itself before and asks again.
+    """
+    with database.read() as transaction:
+        row = transaction.row(_SELECT_DEPLOY if is_deploy else _SELECT_PERSONAL, ("", digest))
+    assert row is not None, "the first table always has one row"
+    return _deploy_token_actor(row, clock) if is_deploy else _personal_token_actor(row, clock)
+
+
+def password_mark(database: Database, user_id: int) -> str:
+    """Changes whenever the password of the user does."""
+    with database.read() as transaction:
+        row = transaction.row("SELECT password_hash FROM accounts_user WHERE id = ?", (user_id,))
+    return "" if row is None else digest_of(str(row[0]))
+
+
+def by_password_mark(database: Database, user_id: int, mark: str) -> Actor | None:
+    """The user, if active and still of the password that had this mark."""
+    with database.read() as transaction:
+        row = transaction.row(
+            "SELECT username, is_admin, state, password_hash FROM accounts_user WHERE id = ?", (user_id,)
+        )
+    if row is None or row[2] != "active" or digest_of(str(row[3])) != mark:
+        return None
+    return Actor(kind=Kind.USER, id=user_id, name=row[0], is_admin=bool(row[1]))
 
 
 def public_key_line(database: Database, fingerprint: str) -> str | None:

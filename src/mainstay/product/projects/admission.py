@@ -85,6 +85,8 @@ class Admission:
     """Of a push."""
     created: bool = False
     """The project was made just now, for this push."""
+    known_ago_s: int | None = None
+    """Set when this was decided from memory (`remembered`): so long ago the database was last seen."""
 
 
 def project_path(text: str) -> str:
