@@ -1,6 +1,7 @@
 """`mainstay cluster`: a whole cluster on this machine, to look at and to break."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from mainstay.provision.local import LocalStack, control, leftovers
 from mainstay.provision.local.demo import Demo, Picture
 from mainstay.provision.local.pushing import Pusher, Tally
 
+_USUAL_DIRECTORY = Path("cluster-demo")
 _USUAL_PORTS = (8080, 2222)
 _STOP_S_MAX = 120.0
 _SLOW_S = 2.0
@@ -42,7 +44,7 @@ def command() -> None:
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("cluster-demo"),
+    default=_USUAL_DIRECTORY,
     show_default=True,
     help="Where it keeps everything; removed at the end.",
 )
@@ -152,12 +154,19 @@ def push(directory: Path, count: int | None, as_json: bool) -> int:
     return 0 if tally.lost == tally.failed == 0 else 1
 
 
-def _tell_push(tally: Tally, took_s: float) -> None:
-    """One line that stays for what is worth it, one that is written over for the rest."""
-    if took_s >= _SLOW_S:
-        click.echo(f"\rpush {tally.acknowledged + tally.failed} took {took_s:.1f} s".ljust(79), err=True)
+def _tell_push(tally: Tally, took_s: float, problem: str) -> None:
+    """A line that stays for what is worth it, and one that is written over for the rest."""
+    number = tally.acknowledged + tally.failed
+    if problem:
+        _say(f"push {number} was tried again, {took_s:.1f} s in all: {problem}")
+    elif took_s >= _SLOW_S:
+        _say(f"push {number} took {took_s:.1f} s")
     if sys.stderr.isatty():
-        click.echo(f"\r{tally.sentence()}".ljust(79), err=True, nl=False)
+        click.echo(f"\r\x1b[K{tally.sentence()}", err=True, nl=False)
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"\r\x1b[K{sentence}" if sys.stderr.isatty() else sentence, err=True)
 
 
 def _run(directory: Path, *, nodes: int, store: Any, as_json: bool) -> None:
@@ -216,7 +225,9 @@ class _Screen:
 
 
 def _welcome(picture: Picture) -> str:
-    us = "mainstay" if shutil.which("mainstay") else str(Path(sys.argv[0]))
+    us = f"{_ourselves()} cluster demo"
+    if Path(picture.directory) != _USUAL_DIRECTORY.absolute():
+        us += f" --directory {picture.directory}"
     return f"""
   A cluster is ready. Any node answers, through the balancer:
 
@@ -226,12 +237,17 @@ def _welcome(picture: Picture) -> str:
 
   Push in a loop from a second terminal, and break something from a third:
 
-    {us} cluster demo push
-    {us} cluster demo kill node2        # or: database, redis, store, lb; freeze instead of kill
-    {us} cluster demo start             # brings back whatever was killed
+    {us} push
+    {us} kill node2        # or: database, redis, store, lb; freeze instead of kill
+    {us} start             # brings back whatever was killed
 
   Everything is in {picture.directory}. Ctrl-C stops it and removes that.
 """
+
+
+def _ourselves() -> str:
+    """What to type to reach this program."""
+    return "mainstay" if shutil.which("mainstay") else os.path.relpath(sys.argv[0])
 
 
 def _table(rows: Sequence[Sequence[Any]]) -> str:

@@ -26,6 +26,17 @@ _TICK_S = 0.5
 _EVERYTHING = ("", "all")
 
 
+_DEEDS: Mapping[str, tuple[Callable[[Member], None], str]] = {
+    "kill": (Member.kill, "{name} was killed; `mainstay cluster demo start {name}` brings it back"),
+    "start": (Member.heal, "{name} is back"),
+    "freeze": (
+        Member.freeze,
+        "{name} is frozen: it takes connections and answers nothing until `thaw {name}`",
+    ),
+    "thaw": (Member.thaw, "{name} goes on"),
+}
+
+
 class NoSuchWish(Invalid):
     """The demo does not know what that means."""
 
@@ -115,22 +126,16 @@ class Demo:
     def _do(self, stack: LocalStack, do: str, name: str) -> str:
         if do == "start" and name in _EVERYTHING:
             return _start_all(stack)
+        if do not in _DEEDS:
+            raise NoSuchWish(f"{do!r} is none of {', '.join(_DEEDS)}, status, stop")
         if name == "database":
             return _on_the_database(stack, do)
         member = stack.member(name)
-        if do == "kill":
-            member.kill()
-            return f"{name} was killed; `mainstay cluster demo start {name}` brings it back"
-        if do == "start":
-            member.heal()
-            return f"{name} is back"
-        if do == "freeze":
-            member.freeze()
-            return f"{name} is frozen: it takes connections and answers nothing; `demo thaw {name}` wakes it"
-        if do == "thaw":
-            member.thaw()
-            return f"{name} goes on"
-        raise NoSuchWish(f"{do!r} is none of kill, start, freeze, thaw, status, stop")
+        deed, sentence = _DEEDS[do]
+        deed(member)
+        if do == "kill" and member is stack.balancer:
+            sentence = "lb was killed; it is started again, as systemd would"
+        return sentence.format(name=name)
 
     def _clean_earlier_run(self) -> None:
         ended = leftovers.clean(self._directory)
@@ -183,11 +188,19 @@ class Demo:
 
     def _watch(self, on_tick: Callable[[Picture], None]) -> None:
         while not self._stop.wait(_TICK_S):
+            self._bring_back_the_balancer()
             picture = self.picture()
             self._tell_changes(picture)
             on_tick(picture)
             if self._stack is not None:
                 self._note(self._stack)
+
+    def _bring_back_the_balancer(self) -> None:
+        """As systemd would. There are two of it where it matters; here is one, and all go through it."""
+        balancer = self._stack.balancer if self._stack else None
+        if balancer is not None and not balancer.is_running():
+            balancer.start()
+            self._tell("lb was started again")
 
     def _end(self, stack: LocalStack) -> None:
         self._phase = "stopping"

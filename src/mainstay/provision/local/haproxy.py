@@ -1,56 +1,16 @@
 """HAProxy before the nodes: one address for HTTP and one for SSH, to whichever nodes are ready."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from mainstay.provision.balancers.description import BalancedNode, Balancer, ProxyProtocol
+from mainstay.provision.balancers.haproxy import haproxy_configuration
 from mainstay.provision.local import processes
 from mainstay.provision.local.member import Member, Place, is_listening, plain_environment
 from mainstay.provision.local.node import Node
 from mainstay.provision.local.processes import Command
 from mainstay.provision.local.programs import find
-
-_TEXT = """
-global
-    maxconn 4000
-    stats socket {socket} mode 600 level admin
-
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 1h
-    timeout server 1h
-    timeout http-request 20s
-    option redispatch 1
-    retries 3
-    default-server check inter 500ms fastinter 200ms downinter 500ms rise 1 fall 2
-    default-server on-marked-down shutdown-sessions
-
-frontend http
-    bind {http}
-    option forwardfor
-    default_backend nodes_http
-
-backend nodes_http
-    balance uri depth 2
-    hash-type consistent
-    retry-on conn-failure empty-response
-    option httpchk GET /-/readiness
-    timeout check 2s
-{http_servers}
-
-frontend ssh
-    mode tcp
-    bind {ssh}
-    default_backend nodes_ssh
-
-backend nodes_ssh
-    mode tcp
-    balance leastconn
-    option httpchk GET /-/readiness
-    timeout check 2s
-{ssh_servers}
-"""
 
 
 class Haproxy(Member):
@@ -72,6 +32,8 @@ class Haproxy(Member):
         self.ssh_port = ssh_port or self._reserve_port()
         self.nodes = list(nodes)
         """Of the next `start` or `reload`."""
+        self.proxy_protocol: ProxyProtocol = "off"
+        """How nodes hear of a client's address over SSH. They must be told who sends it, too."""
         self.configuration = directory / "haproxy.cfg"
         self._program = find("haproxy", package="haproxy")
 
@@ -94,17 +56,17 @@ class Haproxy(Member):
             processes.send(each, signal.SIGUSR2)
 
     def _write(self) -> None:
-        self.configuration.write_text(self.configuration_text())
+        self.configuration.write_text(haproxy_configuration(self.description()))
 
-    def configuration_text(self) -> str:
-        return _TEXT.format(
-            socket=f"{self.directory / 'haproxy.sock'}",
-            http=self.address,
-            ssh=self.ssh_address,
-            http_servers=_lines({each.name: each.http_address for each in self.nodes}),
-            ssh_servers=_lines(
-                {each.name: f"{each.ssh_address} port {each.http_port}" for each in self.nodes}
-            ),
+    def description(self) -> Balancer:
+        """What the configuration is made from: the same as `mainstay lb haproxy` makes."""
+        return Balancer(
+            nodes=tuple(_balanced(node) for node in self.nodes),
+            listen=(self.place.host,),
+            http_port=self.http_port,
+            ssh_port=self.ssh_port,
+            proxy_protocol=self.proxy_protocol,
+            directory=str(self.directory),
         )
 
     def _launch(self) -> None:
@@ -122,5 +84,5 @@ class Haproxy(Member):
         return is_listening(self.place.host, self.http_port) and is_listening(self.place.host, self.ssh_port)
 
 
-def _lines(servers: Mapping[str, str]) -> str:
-    return "\n".join(f"    server {name} {where}" for name, where in servers.items())
+def _balanced(node: Node) -> BalancedNode:
+    return BalancedNode(name=node.name, host=node.place.host, http=node.http_port, https=0, ssh=node.ssh_port)

@@ -67,8 +67,7 @@ class _Needs:
         stack = self._stack
         shared = self._reached(by_links=stack.has_links)
         if stack.has_balancer:
-            balancer = stack.balancer
-            shared |= {"trusted_proxies": f"{balancer.place.host}/32", "external_url": balancer.url}
+            shared |= _told_of(stack.balancer)
         return {**shared, **stack.node_settings}
 
     def of_joined(self) -> Mapping[str, str]:
@@ -323,6 +322,20 @@ class LocalStack:
         for directory in self.database.directories:
             if not directory.is_relative_to(self.directory):
                 yield directory
+
+
+def _told_of(balancer: Haproxy) -> dict[str, str]:
+    """What nodes must know of who stands before them."""
+    told = {
+        "trusted_proxies": f"{balancer.place.host}/32",
+        "monitoring_allowlist": f"127.0.0.0/8,{balancer.place.host}/32",
+        "external_url": balancer.url,
+        "external_ssh": balancer.ssh_address,
+        "drain_notice_seconds": "2",  # its checks come every second
+    }
+    if balancer.proxy_protocol != "off":
+        told |= {"proxy_protocol": f"{balancer.place.host}/32", "proxy_protocol_on": "ssh"}
+    return told
 
 
 def _in_parallel(jobs: Sequence[Callable[[], None]]) -> None:
