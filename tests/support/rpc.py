@@ -60,7 +60,10 @@ class RunningNode:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.node = GitNode(id=node_id, host="127.0.0.1", port=self._listener.getsockname()[1])
         config = uvicorn.Config(
-            door, ssl_context_factory=lambda _config, _default: context, **server_options()
+            door,
+            ssl_context_factory=lambda _config, _default: context,
+            timeout_graceful_shutdown=1,
+            **server_options(),
         )
         self._server = _QuietServer(config)
         self._thread = threading.Thread(target=self._run, name=f"node-{node_id}", daemon=True)
@@ -69,7 +72,10 @@ class RunningNode:
 
     def stop(self) -> None:
         """Cut everything, as the end of a process does."""
-        self._server.should_exit = self._server.force_exit = True
+        if not self._thread.is_alive():
+            return
+        self.cut_connections()
+        self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive(), "the node did not end"
         self._listener.close()
@@ -196,6 +202,14 @@ def loop_for(*services: RemoteGitService) -> Iterator[Loop]:
         finally:
             for each in services:
                 runner.run(each.finish())
+            runner.run(_until_closed(runner.get_loop()))
+
+
+async def _until_closed(loop: asyncio.AbstractEventLoop) -> None:
+    """Until the last connection has said goodbye; what is left then is a leak, and its warning an error."""
+    async with asyncio.timeout(10):
+        while len(loop._selector.get_map()) > 1:  # type: ignore[attr-defined]  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.005)
 
 
 def elsewhere(node: GitNode, port: int) -> GitNode:

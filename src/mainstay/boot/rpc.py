@@ -19,7 +19,9 @@ from mainstay.boot.git import local_git_service
 from mainstay.boot.http_protocol import server_options
 from mainstay.boot.stores import Stores
 from mainstay.cluster.rpc_tokens import TokenPair, token_pair
-from mainstay.doors.nodes.app import NodeDoor, Receive, Scope, Send
+from mainstay.doors.nodes.app import NodeDoor, Scope
+from mainstay.doors.nodes.incoming import Receive
+from mainstay.doors.nodes.outgoing import Send
 from mainstay.doors.nodes.settings import NodesSettings
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.logs import get_logger

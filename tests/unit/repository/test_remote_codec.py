@@ -41,7 +41,7 @@ PROTECTED = st.lists(
 )
 RULES = st.builds(PushRules, actor=ACTORS, role=ROLES, branches=PROTECTED, tags=PROTECTED)
 CONTEXTS = st.builds(
-    PushContext, address=TEXT, transport=TEXT, request_id=TEXT, messages=st.lists(TEXT, max_size=2)
+    PushContext, address=TEXT, transport=TEXT, request_id=TEXT, messages=st.lists(TEXT, max_size=2).map(tuple)
 )
 
 FETCH = UploadPack(repository_id=7, version=2, stateless=True)

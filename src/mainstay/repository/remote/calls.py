@@ -96,7 +96,7 @@ class ReceivePack:
             address=fields.text("address"),
             transport=fields.text("transport"),
             request_id=fields.text("request_id"),
-            messages=fields.texts("messages", longest=_MESSAGE_CHARACTERS_MAX),
+            messages=tuple(fields.texts("messages", longest=_MESSAGE_CHARACTERS_MAX)),
         )
         return cls(
             repository_id=_id(fields, "repository_id"),

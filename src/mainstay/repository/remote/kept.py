@@ -48,10 +48,12 @@ class Kept(Generic[Answer]):
             raise Unavailable("this could not be found out: try again")
         return self._answer[0]
 
-    async def renewed(self, *, older_than_s: float = 0.0) -> Answer:
-        """The answer, asked for again unless it is younger than that."""
-        if self._clock.monotonic_s() - self._asked_s >= older_than_s:
-            await self._wait_a_moment(self._start())
+    async def renewed(self, *, apart_s: float = 0.0) -> Answer:
+        """The answer as of now. Who comes sooner than `apart_s` after the last question waits until then."""
+        early_s = self._asked_s + apart_s - self._clock.monotonic_s()
+        if early_s > 0:
+            await asyncio.sleep(early_s)
+        await self._wait_a_moment(self._start())
         return await self.get()
 
     async def _wait_a_moment(self, asking: asyncio.Task[None]) -> None:

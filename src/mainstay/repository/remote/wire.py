@@ -119,26 +119,29 @@ class Wire:
             yield response, reader
         finally:
             if response is not None and not (response.content.at_eof() and call.said_everything):
-                response.close()
+                call.cut(response)
 
     async def _admitted(self, call: "_Call") -> aiohttp.ClientResponse:
         """An answer with status 200. A token that is not good any more is asked for again, once."""
         response = await self._post(call, await self._token.get())
         if response.status == _UNAUTHORIZED:
-            response.close()
+            call.cut(response)
             response = await self._post(call, await self._token.renewed())
         if response.status != _OK:
             try:
                 raise await _refusal(response, call)
             finally:
-                response.close()
+                call.cut(response)
         return response
 
     async def _post(self, call: "_Call", token: Secret) -> aiohttp.ClientResponse:
         self._resolver.learn(call.node)
         headers = {"Authorization": f"Bearer {token.reveal()}", "X-Request-Id": call.request_id}
         url = f"https://{server_name_of(call.node.id)}:{call.node.port}{address_of(call.name)}"
-        return await self._session.post(url, data=call.body(), headers=headers)
+        response = await self._session.post(url, data=call.body(), headers=headers)
+        if response.connection is not None:
+            call.transport = response.connection.transport
+        return response
 
 
 class _Call:
@@ -153,8 +156,15 @@ class _Call:
         self.begun = asyncio.Event()
         self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         self.said_everything = False
+        self.transport: asyncio.Transport | None = None
         self._parameters = parameters
         self._alive_s = patience.alive_s
+
+    def cut(self, response: aiohttp.ClientResponse) -> None:
+        """Close the connection at once: a polite end of TLS would wait for a node that may be gone."""
+        if self.transport is not None:
+            self.transport.abort()
+        response.close()
 
     async def body(self) -> AsyncIterator[bytes]:
         yield frame(Kind.PARAMETERS, self._parameters)
@@ -231,12 +241,17 @@ class _Conversation:
         return chunk
 
     async def _see_the_end(self) -> None:
-        """Read the end of the HTTP body, too, so that the connection may be used again."""
+        """Read the end of the HTTP body, too, so that the connection may be used again.
+
+        Not when our own body is not out yet: then the connection is of no more use.
+        """
+        if not self._call.said_everything:
+            return
         try:
             async with asyncio.timeout(self._patience.alive_s):
                 await self._response.content.readany()
         except (TimeoutError, aiohttp.ClientError, OSError):
-            self._response.close()
+            self._call.cut(self._response)
 
 
 class _NodeResolver(AbstractResolver):

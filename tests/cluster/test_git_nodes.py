@@ -1,0 +1,351 @@
+"""A node without repositories and two nodes that have them: real processes, PostgreSQL, a shared directory.
+
+The app node (web, ssh) keeps nothing on its disk; the git nodes are killed at will.
+"""
+
+import base64
+import http.client
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from mainstay.cluster.labels import place
+from mainstay.git.protocol.pktline import DELIM, FLUSH, encode
+from mainstay.storage.database.postgresql import PostgresqlDatabase
+from support.git_client import GitClient, fsck
+from support.node import Node
+from support.people import Person, person
+from support.postgres import PostgresServer
+from support.process_tree import Sampled
+from support.servers import free_port, wait_until
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("git-nodes")]
+
+LARGE_BYTES = 128 << 20
+GROWTH_MIB_MAX = 64
+TOKENS_FRESH_S = 6.0
+AT_ONCE_S = 20.0
+"""Real git on a busy machine; a node that was waited for would take longer."""
+
+
+@dataclass
+class Cluster:
+    app: Node
+    git: dict[str, Node]
+    database: str
+    ada: Person
+    clients: Path
+
+    def client(self, name: str) -> Path:
+        """A new directory for a clone."""
+        return self.clients / name
+
+    def wait_until_serving(self, *names: str) -> None:
+        wait_until(lambda: self._serving() == set(names), timeout_s=60, what=f"git nodes {names}")
+
+    def _serving(self) -> set[str]:
+        """Who is ready by the node list and has beaten within the last seconds."""
+        with psycopg.connect(self.database) as connection:
+            rows = connection.execute(
+                "SELECT name FROM cluster_node WHERE roles LIKE '%git%' AND state = 'ready' AND rpc <> ''"
+                " AND beat_ms > EXTRACT(EPOCH FROM clock_timestamp()) * 1000 - 8000"
+            ).fetchall()
+        return {str(name) for (name,) in rows}
+
+    def repositories_on_the_app_node(self) -> list[Path]:
+        return [found for found in self.app.data.rglob("*") if found.suffix in {".pack", ".idx", ".git"}]
+
+
+@pytest.fixture(scope="module")
+def cluster(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    base = tmp_path_factory.mktemp("git-nodes")
+    name = postgres_server.create_database()
+    url = postgres_server.url(name)
+    shared = {
+        "MAINSTAY_DATABASE_URL": url,
+        "MAINSTAY_OBJECT_STORE": str(base / "objects"),
+        "MAINSTAY_DATA_PROCESSES": "1",
+        "MAINSTAY_DRAIN_SECONDS": "20",
+    }
+    with ExitStack() as stack:
+        stack.callback(postgres_server.drop_database, name)
+        git = {
+            each: Node(base / each, environment={**shared, **_git_role(each)}, ready_s_max=120)
+            for each in ("git1", "git2")
+        }
+        app_only = {"MAINSTAY_ROLES": "web,ssh", "MAINSTAY_NODE_NAME": "app"}
+        app = Node(base / "app", environment={**shared, **app_only}, ready_s_max=120)
+        for node in (git["git1"], git["git2"], app):
+            if node is not git["git1"]:
+                shutil.copytree(git["git1"].data / "keys", node.data / "keys")
+            stack.enter_context(node)
+        ada = person(app, base / "ada", "ada")
+        made = Cluster(app, git, url, ada, base / "clients")
+        made.clients.mkdir()
+        made.wait_until_serving("git1", "git2")
+        yield made
+
+
+def _git_role(name: str) -> dict[str, str]:
+    return {
+        "MAINSTAY_ROLES": "git,worker" if name == "git1" else "git",
+        "MAINSTAY_NODE_NAME": name,
+        "MAINSTAY_NODE_LABELS": name,
+        "MAINSTAY_RPC": f"127.0.0.1:{free_port()}",
+    }
+
+
+@pytest.fixture(scope="module")
+def engine(cluster: Cluster) -> str:
+    """A repository of twenty commits and a tag, pushed through the app node."""
+    path, git = cluster.ada.project("engine"), cluster.ada.git
+    work = git.repository(cluster.client("engine"), files=20)
+    git("tag", "-a", "v1", "-m", "One.", cwd=work)
+    git("push", "--quiet", cluster.ada.url(path), "main", "v1", cwd=work)
+    return path
+
+
+def test_every_way_to_clone_works_through_a_node_without_repositories(cluster: Cluster, engine: str) -> None:
+    git, ada = cluster.ada.git, cluster.ada
+    tip = git("rev-parse", "main", cwd=cluster.client("engine"))
+    ways = {
+        "http2": ("2", ada.url(engine), ()),
+        "http0": ("0", ada.url(engine), ()),
+        "ssh2": ("2", ada.ssh_url(engine), ()),
+        "ssh0": ("0", ada.ssh_url(engine), ()),
+        "shallow": ("2", ada.url(engine), ("--depth=3",)),
+        "shallow-ssh0": ("0", ada.ssh_url(engine), ("--depth=3",)),
+        "partial": ("2", ada.url(engine), ("--filter=blob:none",)),
+    }
+    for name, (version, url, options) in ways.items():
+        where = cluster.client(f"clone-{name}")
+        git("-c", f"protocol.version={version}", "clone", "--quiet", *options, url, where)
+        assert git("rev-parse", "HEAD", cwd=where) == tip, name
+        fsck(git, where)
+        assert (where / "file-19").read_text() == "content 19\n", name
+    assert git("rev-list", "--count", "HEAD", cwd=cluster.client("clone-shallow")) == "3"
+    assert cluster.repositories_on_the_app_node() == []
+
+
+def test_pushes_over_both_doors_are_seen_at_once(cluster: Cluster, engine: str) -> None:
+    git, ada = cluster.ada.git, cluster.ada
+    work = cluster.client("pusher")
+    git("clone", "--quiet", ada.url(engine), work)
+    for number, url in enumerate([ada.url(engine), ada.ssh_url(engine), ada.url(engine)]):
+        tip = git.commit(work, f"pushed-{number}", f"{number}\n")
+        said = git.try_("push", url, f"HEAD:refs/heads/side-{number}", cwd=work)
+        assert said, said.err
+        assert git.refs(ada.url(engine))[f"refs/heads/side-{number}"] == tip
+    behind = git.try_("push", ada.url(engine), "HEAD~2:refs/heads/side-2", cwd=work)
+    assert "non-fast-forward" in behind.err or "fetch first" in behind.err
+    fetched = git.try_("fetch", ada.ssh_url(engine), "refs/heads/side-1", cwd=cluster.client("engine"))
+    assert fetched, fetched.err
+
+
+def test_a_first_push_makes_the_project(cluster: Cluster) -> None:
+    git, ada = cluster.ada.git, cluster.ada
+    work = git.repository(cluster.client("fresh"), files=1)
+    said = git.try_("push", ada.url("ada/fresh"), "main", cwd=work)
+    assert said, said.err
+    assert "was created" in said.err
+    assert "refs/heads/main" in git.refs(ada.ssh_url("ada/fresh"))
+
+
+def test_a_large_push_and_its_clone_leave_the_app_node_small(cluster: Cluster) -> None:
+    git, ada = cluster.ada.git, cluster.ada
+    path = ada.project("large")
+    work = git.repository(cluster.client("large"), files=1)
+    git("config", "core.compression", "0", cwd=work)
+    chunk = random.Random(11)
+    with (work / "large.bin").open("wb") as out:
+        for _ in range(LARGE_BYTES >> 20):
+            out.write(chunk.randbytes(1 << 20))
+    git("add", "--all", cwd=work)
+    git("commit", "--quiet", "-m", "Large.", cwd=work)
+    with Sampled(cluster.app) as sampled:
+        said = git.try_("push", ada.url(path), "main", cwd=work)
+        assert said, said.err
+        git("clone", "--quiet", ada.url(path), cluster.client("large-http"))
+        git("clone", "--quiet", ada.ssh_url(path), cluster.client("large-ssh"))
+    assert sampled.server_growth_mib <= GROWTH_MIB_MAX
+    assert sampled.git_peak_mib == 0, "no git runs on the app node"
+    assert (cluster.client("large-ssh") / "large.bin").stat().st_size == LARGE_BYTES
+    assert cluster.repositories_on_the_app_node() == []
+    for name in ("large", "large-http", "large-ssh"):
+        shutil.rmtree(cluster.client(name))
+
+
+def test_a_git_node_that_dies_costs_nobody_a_clone(cluster: Cluster, engine: str) -> None:
+    git, ada = cluster.ada.git, cluster.ada
+    for name, other in (("git1", "git2"), ("git2", "git1")):
+        cluster.wait_until_serving("git1", "git2")
+        cluster.git[name].kill()
+        for number in range(3):
+            started_s = time.monotonic()
+            url = ada.url(engine) if number % 2 else ada.ssh_url(engine)
+            git("clone", "--quiet", url, cluster.client(f"after-{name}-{number}"))
+            assert time.monotonic() - started_s < AT_ONCE_S
+        tip = git.commit(cluster.client(f"after-{name}-0"), f"after-{name}", "alive\n")
+        git(
+            "push",
+            "--quiet",
+            ada.url(engine),
+            f"HEAD:refs/heads/after-{name}",
+            cwd=cluster.client(f"after-{name}-0"),
+        )
+        assert git.refs(ada.url(engine))[f"refs/heads/after-{name}"] == tip
+        assert other in cluster.git
+        cluster.git[name].start()
+    cluster.wait_until_serving("git1", "git2")
+
+
+def test_a_clone_is_cut_and_seen_to_be_when_its_git_node_dies(cluster: Cluster) -> None:
+    """The client reads slowly; the node that makes its answer is killed; what came is not taken for whole."""
+    git, ada = cluster.ada.git, cluster.ada
+    path = _placed_project(cluster, "slow", "git2")
+    work = git.repository(cluster.client("slow"), files=1)
+    (work / "random").write_bytes(random.Random(5).randbytes(24 << 20))
+    tip = git.commit(work, "last", "one\n")
+    git("push", "--quiet", ada.url(path), "main", cwd=work)
+    answer, connection = _slow_clone(cluster, path, tip)
+    assert len(answer.read(1 << 20)) == 1 << 20
+    cluster.git["git2"].kill()
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        answer.read()
+    connection.close()
+    git("clone", "--quiet", ada.url(path), cluster.client("slow-again"))
+    assert git("rev-parse", "HEAD", cwd=cluster.client("slow-again")) == tip
+    cluster.git["git2"].start()
+    cluster.wait_until_serving("git1", "git2")
+
+
+@pytest.mark.parametrize(("failpoint", "moved"), [("push.checked", False), ("push.linked", True)])
+def test_a_push_whose_git_node_dies_is_never_called_good(
+    cluster: Cluster, failpoint: str, moved: bool
+) -> None:
+    """Killed before the commit and after it: nobody says ok, and the refs are as the ledger has them."""
+    git, ada, node = cluster.ada.git, cluster.ada, cluster.git["git1"]
+    path = _placed_project(cluster, f"dies-{moved}".lower(), "git1")
+    work = git.repository(cluster.client(f"dies-{moved}"), files=1)
+    git("push", "--quiet", ada.url(path), "main", cwd=work)
+    node.kill()
+    node.environment["MAINSTAY_FAILPOINTS"] = f"{failpoint}=kill"
+    node.start()
+    cluster.wait_until_serving("git1", "git2")
+    for number, url in enumerate([ada.url(path), ada.ssh_url(path)]):
+        wait_until(
+            lambda: node.state()["processes"].get("rpc", {}).get("ready", False), timeout_s=60, what="rpc"
+        )
+        wait_until(lambda: _asks(cluster, path, "git1"), timeout_s=60, what="git1 is asked first")
+        branch = f"refs/heads/try-{number}"
+        tip = git.commit(work, f"try-{number}", "x\n")
+        said = git.try_("push", url, f"HEAD:{branch}", cwd=work)
+        assert not said
+        assert "[new branch]" not in said.err
+        assert git.refs(ada.url(path)).get(branch) == (tip if moved else None)
+    node.kill()
+    del node.environment["MAINSTAY_FAILPOINTS"]
+    node.start()
+    cluster.wait_until_serving("git1", "git2")
+    git("push", "--quiet", ada.url(path), "HEAD:refs/heads/try-1", cwd=work)
+    assert git.refs(ada.url(path))["refs/heads/try-1"] == git("rev-parse", "HEAD", cwd=work)
+
+
+def test_tokens_are_rotated_under_load_without_an_error(cluster: Cluster, engine: str) -> None:
+    over, failed, done = threading.Event(), [], []
+
+    def clone_again_and_again(number: int) -> None:
+        git = GitClient(cluster.clients / f"load-{number}", cluster.ada.git.key)
+        while not over.is_set():
+            where = git.home / f"clone-{len(done)}-{number}"
+            said = git.try_("clone", "--quiet", "--bare", cluster.ada.url(engine), where)
+            (done if said else failed).append(said)
+            shutil.rmtree(where, ignore_errors=True)
+
+    threads = [threading.Thread(target=clone_again_and_again, args=(number,)) for number in range(2)]
+    for each in threads:
+        each.start()
+    try:
+        cluster.git["git1"].run("secrets", "rotate", "rpc")
+        rotated_s = time.monotonic()
+        wait_until(
+            lambda: bool(failed) or time.monotonic() > rotated_s + TOKENS_FRESH_S,
+            timeout_s=60,
+            what="every process to have looked again",
+        )
+        before = len(done)
+        wait_until(lambda: bool(failed) or len(done) > before + 3, timeout_s=60, what="clones go on")
+    finally:
+        over.set()
+        for each in threads:
+            each.join(120)
+    assert failed == []
+
+
+def test_a_git_node_that_stops_in_order_fails_nothing(cluster: Cluster, engine: str) -> None:
+    git, ada = cluster.ada.git, cluster.ada
+    stopping = threading.Thread(target=cluster.git["git2"].stop)
+    stopping.start()
+    number = 0
+    while stopping.is_alive() or number < 3:
+        git("clone", "--quiet", "--bare", ada.url(engine), cluster.client(f"drain-{number}"))
+        number += 1
+    stopping.join(60)
+    cluster.git["git2"].start()
+    cluster.wait_until_serving("git1", "git2")
+    assert number >= 3
+
+
+def _placed_project(cluster: Cluster, name: str, label: str) -> str:
+    """A project that asks for a label before anybody asks for it."""
+    path = cluster.ada.project(name)
+    with psycopg.connect(cluster.database) as connection:
+        row = connection.execute(
+            "SELECT repository_id FROM projects_project WHERE full_path = %s", (path,)
+        ).fetchone()
+    assert row is not None
+    database = PostgresqlDatabase(cluster.database)
+    try:
+        place(database, int(row[0]), label)
+    finally:
+        database.close()
+    return path
+
+
+def _asks(cluster: Cluster, path: str, name: str) -> bool:
+    """Clone once, and look whether it was that node that served it, as nobody avoids it any more."""
+    before = _served(cluster.git[name])
+    where = cluster.client("probe")
+    cluster.ada.git("clone", "--quiet", "--bare", "--depth=1", cluster.ada.url(path), where)
+    shutil.rmtree(where)
+    return _served(cluster.git[name]) > before
+
+
+def _served(node: Node) -> int:
+    return node.log.read_text(errors="replace").count("nodes.answered")
+
+
+def _slow_clone(
+    cluster: Cluster, path: str, tip: str
+) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection("127.0.0.1", cluster.app.http_port, timeout=60)
+    lines = encode(f"want {tip}\n".encode()) + encode(b"done\n")
+    body = encode(b"command=fetch\n") + encode(b"object-format=sha1\n") + DELIM + lines + FLUSH
+    secret = base64.b64encode(f"{cluster.ada.username}:{cluster.ada.password}".encode()).decode()
+    headers = {
+        "Content-Type": "application/x-git-upload-pack-request",
+        "Git-Protocol": "version=2",
+        "Authorization": f"Basic {secret}",
+    }
+    connection.request("POST", f"/{path}.git/git-upload-pack", body, headers)
+    answer = connection.getresponse()
+    assert answer.status == 200
+    return answer, connection
