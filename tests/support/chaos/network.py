@@ -66,6 +66,7 @@ class Network:
         self._octet = 64 + os.getpid() % 128
         self._hosts: dict[str, Host] = {}
         self.gateway = self._address(254)
+        self.block = f"10.{self._octet}.77.0/24"
         self._iptables = next(name for name in _IPTABLES if shutil.which(name))
 
     def __enter__(self) -> Self:
