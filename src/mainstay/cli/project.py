@@ -9,6 +9,7 @@ from mainstay.access.actors import SYSTEM as BY_ITSELF
 from mainstay.access.policy import Action
 from mainstay.access.roles import Visibility
 from mainstay.cli.frame import data_option, json_option, opened, show, table
+from mainstay.cluster import labels
 from mainstay.foundation.clock import iso8601
 
 _visibility = click.Choice([level.name.lower() for level in Visibility])
@@ -81,6 +82,22 @@ def delete(*, path: str, yes: bool, data: Path | None, as_json: bool) -> None:
             click.confirm(f"Delete {row['path']} with all its branches?", abort=True, err=True)
         services.delete_project(project, by=BY_ITSELF)
     show(row, as_json=as_json, text=f"project {row['path']} is deleted")
+
+
+@command.command("place")
+@click.argument("path")
+@click.argument("label")
+@data_option
+@json_option
+def place_project(path: str, label: str, data: Path | None, as_json: bool) -> None:
+    """Let the nodes with LABEL serve the project at PATH, as long as one of them lives. `default`: any."""
+    with opened(data) as stores:
+        from mainstay.product.projects import lookup  # noqa: PLC0415 - models need `setup_django`
+
+        project = lookup.project_for(BY_ITSELF, path.strip("/"), Action.READ_PROJECT)
+        labels.place(stores.database, project.repository_id, label)
+        row = {**_row(project), "repository_storage": label or labels.DEFAULT}
+    show(row, as_json=as_json, text=f"project {row['path']} is served by nodes with the label {label}")
 
 
 def _row(project: Any) -> dict[str, Any]:

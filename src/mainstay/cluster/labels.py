@@ -4,6 +4,7 @@ A label is for warmth, so the rows may be lost: then the repository is served by
 """
 
 import re
+from collections.abc import Sequence
 
 from mainstay.foundation.errors import Invalid
 from mainstay.storage.database import Database
@@ -22,6 +23,19 @@ def label_of(database: Database, repository_id: int) -> str:
     with database.read() as tx:
         row = tx.row("SELECT label FROM cluster_placement WHERE repository_id = ?", (repository_id,))
     return str(row[0]) if row else ""
+
+
+def labels_of(database: Database, repository_ids: Sequence[int]) -> dict[int, str]:
+    """The labels of those that ask for one."""
+    if not repository_ids:
+        return {}
+    marks = ", ".join("?" * len(repository_ids))
+    with database.read() as tx:
+        rows = tx.rows(
+            f"SELECT repository_id, label FROM cluster_placement WHERE repository_id IN ({marks})",  # noqa: S608 - question marks only
+            tuple(repository_ids),
+        )
+    return {int(number): str(label) for number, label in rows}
 
 
 def place(database: Database, repository_id: int, label: str) -> None:

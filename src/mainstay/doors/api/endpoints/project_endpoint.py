@@ -8,6 +8,7 @@ from mainstay.access.actions import Action
 from mainstay.access.actors import Kind
 from mainstay.access.policy import PushRules
 from mainstay.access.roles import Role
+from mainstay.cluster import labels
 from mainstay.doors.api.endpoint import Endpoint
 from mainstay.doors.api.paths import Reference
 from mainstay.doors.api.shapes.git import ref_text
@@ -54,7 +55,9 @@ class ProjectEndpoint(Endpoint):
             .values_list("forked_from_id", flat=True)
         )
         roles = roles_in(self.actor, projects, clock=self.kit.clock)
-        heads = self.kit.browser.default_branches([each.repository_id for each in projects])
+        repository_ids = [each.repository_id for each in projects]
+        heads = self.kit.browser.default_branches(repository_ids)
+        storages = labels.labels_of(self.kit.database, repository_ids)
         return {
             project.id: ProjectFacts(
                 default_branch=_short(heads.get(project.repository_id)),
@@ -62,6 +65,7 @@ class ProjectEndpoint(Endpoint):
                 project_role=self._role_here(project, roles[project.id][0]),
                 group_role=roles[project.id][1],
                 source=sources.get(project.forked_from_id or 0),
+                storage=storages.get(project.repository_id, labels.DEFAULT),
             )
             for project in projects
         }

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from mainstay.access.actions import Action
 from mainstay.access.actors import Actor
 from mainstay.access.roles import Visibility
+from mainstay.cluster import labels
 from mainstay.doors.api.endpoint import find_user
 from mainstay.doors.api.endpoints.project_endpoint import ProjectEndpoint
 from mainstay.doors.api.endpoints.project_lists import narrowed, ordered, visibility_in
@@ -133,6 +134,7 @@ class OneProject(ProjectEndpoint):
         visibility = visibility_in(self.parameters)
         if visibility is not None and visibility != found.visibility:
             found = self.project(project, Action.CHANGE_VISIBILITY)
+        self._place(found)
         with writing():
             self._set_default_branch(found)
             found = self._changed(found, visibility)
@@ -153,6 +155,13 @@ class OneProject(ProjectEndpoint):
             return changed
         with about("path"):
             return services.rename_project(changed, path, by=self.actor)
+
+    def _place(self, project: Project) -> None:
+        """Which git nodes keep it warm is for administrators: it is they who have the nodes."""
+        label = self.parameters.maybe_text("repository_storage")
+        if label is not None:
+            require(Action.ADMIN, self.actor)
+            labels.place(self.kit.database, project.repository_id, label)
 
     def _set_default_branch(self, project: Project) -> None:
         wanted = self.parameters.maybe_text("default_branch")

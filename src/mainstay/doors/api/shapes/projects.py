@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainstay.access.roles import Role
+from mainstay.cluster.labels import DEFAULT
 from mainstay.doors.api.kit import Addresses
 from mainstay.doors.api.shapes.people import user_brief
 from mainstay.doors.api.shapes.places import namespace_brief, visibility
@@ -48,6 +49,8 @@ class ProjectFacts:
     """Of who asks, by membership in a group above."""
     source: Project | None = None
     """What it was forked from, if who asks may know of that."""
+    storage: str = DEFAULT
+    """Which label its git nodes shall have."""
 
 
 def project_identity(project: Project) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def _state(project: Project, facts: ProjectFacts) -> dict[str, Any]:
         "emails_disabled": False,
         "emails_enabled": True,
         "external_authorization_classification_label": "",
-        "repository_storage": "default",
+        "repository_storage": facts.storage,
     }
 
 
