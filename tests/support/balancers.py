@@ -6,6 +6,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -25,13 +26,22 @@ Program = Literal["haproxy", "nginx"]
 
 
 @contextlib.contextmanager
-def balancing(balancer: Balancer, kind: Program, directory: Path) -> Iterator[Path]:
-    """Run the real program until the block ends; gives its configuration file."""
+def balancing(
+    balancer: Balancer, kind: Program, directory: Path, *, announces_from: str = ""
+) -> Iterator[Path]:
+    """Run the real program until the block ends; gives its configuration file.
+
+    Connections that begin with a PROXY header come from the address `announces_from`, if there is one: all
+    others of this machine do not.
+    """
     path = program(kind)
     if kind == "nginx":
         program("ngx_stream_module.so")
     file = directory / f"{kind}.conf"
     text = haproxy_configuration(balancer) if kind == "haproxy" else nginx_configuration(balancer)
+    if announces_from:
+        text = re.sub(r"(send-proxy\S*)", rf"\1 source {announces_from}", text)
+        text = text.replace("proxy_protocol on;", f"proxy_protocol on; proxy_bind {announces_from};")
     file.write_text(text)
     foreground = ["-db", "-f", str(file)] if kind == "haproxy" else ["-c", str(file), "-g", "daemon off;"]
     log = directory / f"{kind}.log"
