@@ -34,6 +34,7 @@ from mainstay.product.projects.admission import (
     Bearer,
     Credentials,
     GitGate,
+    SignInNeeded,
     SshKey,
     UserAndSecret,
 )
@@ -104,7 +105,12 @@ class RememberingGate(GitGate):
     def enter(self, actor: Actor, path: str, action: GitAction, *, create: bool) -> Admission:
         key = self._mac(actor.label, str(actor.token_id), str(actor.scopes is None), path.lower())
         if isinstance(actor, RememberedActor) or self._outage.is_on:
-            return self._remembered_entry(actor, action, key)
+            try:
+                return self._remembered_entry(actor, action, key)
+            except DatabaseAway as away:
+                if actor.kind is Kind.ANONYMOUS:  # git shows its credentials only when it is asked to
+                    raise SignInNeeded("sign in to see whether there is such a repository") from away
+                raise
         if action is not GitAction.PULL:
             return super().enter(actor, path, action, create=create)
         try:
