@@ -19,6 +19,7 @@ import mainstay
 from support.git_client import GitClient
 from support.node import Node, NodeFailed
 from support.postgres import PostgresServer
+from support.servers import wait_until
 
 _MIGRATION = """
 from django.db import migrations, models
@@ -134,14 +135,31 @@ def this_release() -> str:
     return str(CURRENT)
 
 
-def test_a_program_below_the_floor_refuses_and_changes_nothing(told: dict[str, str], tmp_path: Path) -> None:
+def test_a_raised_floor_waits_for_older_nodes_and_then_keeps_them_out(
+    told: dict[str, str], tmp_path: Path
+) -> None:
     later = later_program(tmp_path / "later", releases_ahead=1, floor_raised=True)
-    newest = Node(tmp_path / "node", environment={**told, **later.environment()})
+    n = Node(tmp_path / "n", environment=told)
+    newest = Node(tmp_path / "newest", environment=later.environment())
+    with n:
+        newest.run("join", n.url, "--token", n.run("node", "token").stdout.strip())
+        wait_until(lambda: said_release(told), timeout_s=30, what="the first beat of the node")
+        assert "bring all nodes to the release before this one first" in refusal(newest)
+        assert tables(told, "SELECT to_regclass('ledger_thing')::text") == [(None,)]
+        n.stop()
     with newest:
-        newest.stop()
-    old = Node(tmp_path / "node", environment=told)
+        expected = f"need a program of schema release {int(this_release()) + 1} or later, and this one knows"
+        assert expected in refusal(n)
+
+
+def said_release(told: dict[str, str]) -> bool:
+    rows = tables(told, "SELECT facts FROM cluster_node WHERE state = 'ready'")
+    return any(json.loads(str(facts)).get("schema_release") == int(this_release()) for (facts,) in rows)
+
+
+def refusal(node: Node) -> str:
+    """Start a node that must refuse; what it said."""
     with pytest.raises(NodeFailed, match="ended with 5 before it was ready"):
-        old.start()
-    old.kill()
-    expected = f"need a program of schema release {int(this_release()) + 1} or later, and this one knows"
-    assert expected in old.log_end()
+        node.start()
+    node.kill()
+    return node.log_end()

@@ -320,3 +320,16 @@ def test_what_was_read_once_is_there_while_the_database_is_away(founder: Machine
     assert b"value" not in file.read_bytes()
     with pytest.raises(Unavailable):
         away.put("name", "other")
+
+
+def test_when_the_key_is_lost_a_new_one_starts_over_without_the_secrets(
+    founder: Machine, member: Machine, database: Database
+) -> None:
+    founder.secrets.put("name", "value")
+    make_token(database, founder.secrets, by="ada", ttl_ms=HOUR_MS)
+    before = founder.secrets.ring
+    assert rotation.start_over(database, founder.keys, now_ms=9) == 2
+    assert founder.secrets.refresh().newest_id == master_key_id(database) != before.newest_id
+    assert founder.secrets.get("name") is None
+    with pytest.raises(WrongMasterKey):
+        member.secrets.refresh()

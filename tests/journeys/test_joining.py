@@ -405,6 +405,15 @@ def test_the_tokens_between_nodes_are_rotated_but_not_twice_at_once(cluster: Clu
     assert "within the last minute" in again.stderr
 
 
+def test_nothing_is_forgotten_under_running_nodes(cluster: Cluster, stray: Node) -> None:
+    before = cluster.sql("SELECT name FROM cluster_secret ORDER BY name")
+    for node, said in ((cluster.first, "already uses"), (stray, "these nodes still run")):
+        refused = node.run("secrets", "reset", "--forget-all", check=False)
+        assert refused.returncode == WRONG
+        assert said in refused.stderr
+    assert cluster.sql("SELECT name FROM cluster_secret ORDER BY name") == before
+
+
 def test_secrets_that_an_older_version_kept_in_plain_text_are_wrapped(tmp_path: Path) -> None:
     """As version 0.1 left it: no master key, plain host keys among the settings."""
     with Node(tmp_path / "node") as node:

@@ -39,7 +39,7 @@ class Node:
         *,
         environment: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
-        ready_s_max: float = 60.0,
+        ready_s_max: float = 120.0,
     ) -> None:
         self.data = data
         self.environment = dict(environment or {})

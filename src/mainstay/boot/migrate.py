@@ -12,8 +12,9 @@ from pathlib import Path
 
 import mainstay
 from mainstay.boot.locks import file_lock
-from mainstay.cluster import schema
+from mainstay.cluster import nodes, schema
 from mainstay.cluster.schema import Migrate, Refuse, RunOn, SchemaTooNew
+from mainstay.foundation.errors import Conflict
 from mainstay.foundation.settings import data_directory
 from mainstay.ops import settings_store
 from mainstay.storage.database import Database
@@ -21,6 +22,12 @@ from mainstay.storage.database import Database
 _LOCK_NUMBER = 0x6D61696E73746179
 """`mainstay` in ASCII: any number will do as long as nobody else takes it."""
 _PREPARED_KEPT = 8
+RELEASE_FACT = "schema_release"
+"""Under this name each node tells the others what its program knows."""
+
+
+class OlderNodesLive(Conflict):
+    """A migration would pull the tables away under running nodes."""
 
 
 def fingerprint() -> str:
@@ -83,5 +90,19 @@ def migrate(database: Database) -> None:
         raise SchemaTooNew(decision.because)
     if isinstance(decision, RunOn) and tables is not None and tables.current > schema.CURRENT:
         return
+    if tables is not None and tables.floor < schema.FLOOR:
+        _refuse_while_older_nodes_live(database)
     call_command("migrate", interactive=False, verbosity=0)
     schema.record(database)
+
+
+def _refuse_while_older_nodes_live(database: Database) -> None:
+    """What the new floor takes away, a node of an older release still uses."""
+    older = [
+        node.name for node in nodes.live_nodes(database) if node.facts.get(RELEASE_FACT, 1) < schema.FLOOR
+    ]
+    if older:
+        raise OlderNodesLive(
+            f"nodes {', '.join(older)} run a program of a schema release before {schema.FLOOR}, which the"
+            " migration would break: bring all nodes to the release before this one first"
+        )

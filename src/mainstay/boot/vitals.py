@@ -20,11 +20,12 @@ from urllib.parse import urlsplit
 from mainstay import __version__
 from mainstay.boot.layout import Layout
 from mainstay.boot.membership import secret_key
+from mainstay.boot.migrate import RELEASE_FACT
 from mainstay.boot.parsing import Address
 from mainstay.boot.settings import NodeSettings, as_text
 from mainstay.boot.state import data_names, read_state
 from mainstay.boot.stores import Stores
-from mainstay.cluster import heart, watch
+from mainstay.cluster import heart, schema, watch
 from mainstay.cluster.heart import Heart
 from mainstay.cluster.line import open_line
 from mainstay.cluster.nodes import Introduction, State, node_id
@@ -96,7 +97,7 @@ def heart_of(stores: Stores, *, phase: Callable[[], State]) -> Heart:
         https = stores.settings.https
         reached_at = {"https": advertised(https, stores.settings) if https else ""}
         own = {**_processes_and_disks(Layout(stores.settings.data)), "versions": versions, **reached_at}
-        return {**own, **fingerprints}
+        return {**own, **fingerprints, RELEASE_FACT: schema.CURRENT}
 
     return Heart(
         line=open_line(stores.settings.database_url, limit_s=heart.LINE_LIMIT_S),

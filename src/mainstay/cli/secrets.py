@@ -6,6 +6,11 @@ import click
 
 from mainstay.cli.frame import data_option, json_option, opened, show, table
 from mainstay.foundation.clock import SYSTEM, iso8601
+from mainstay.foundation.errors import Conflict
+
+
+class NodesLive(Conflict):
+    """What a command would take away is in use."""
 
 
 @click.group
@@ -87,3 +92,31 @@ def rotate_object_store(data: Path | None, as_json: bool) -> None:
 
         names = credentials.replace(stores.settings, secrets_of(stores))
     show({"kept": names}, as_json=as_json, text=f"Kept for all nodes: {', '.join(names)}.")
+
+
+@command.command("reset")
+@click.option("--forget-all", is_flag=True, required=True, help="Say that you know what is lost.")
+@data_option
+@json_option
+def reset(*, forget_all: bool, data: Path | None, as_json: bool) -> None:  # noqa: ARG001 - asked for, not read
+    """Start over with a new master key, when the old one is lost for good. Stop all nodes first.
+
+    SSH host keys change, so that every client is warned; other nodes must join again; a node that had the
+    object store's credentials from the cluster needs them in its environment. Repositories, users and
+    tokens of people are not touched.
+    """
+    with opened(data, orm=False) as stores:
+        from mainstay.boot.layout import Layout  # noqa: PLC0415 - `--help` does not pay for it
+        from mainstay.boot.locks import pid_lock  # noqa: PLC0415 - same
+        from mainstay.cluster import nodes, rotation  # noqa: PLC0415 - same
+        from mainstay.cluster.keyring import KeyFile  # noqa: PLC0415 - same
+
+        with pid_lock(Layout(stores.settings.data).pid):
+            if live := nodes.live_nodes(stores.database):
+                names = ", ".join(node.name for node in live)
+                raise NodesLive(f"these nodes still run, and would lose what they share: {names}; stop them")
+            keys = KeyFile(stores.settings.data)
+            forgotten = rotation.start_over(stores.database, keys, now_ms=SYSTEM.now_ms())
+    show(
+        {"forgotten": forgotten}, as_json=as_json, text=f"{forgotten} secrets are forgotten; start the node."
+    )

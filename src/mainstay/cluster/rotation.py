@@ -60,6 +60,21 @@ def forget_trail(database: Database, secrets: Secrets) -> int:
         return tx.execute("DELETE FROM cluster_secret WHERE name LIKE ?", (f"{SUCCESSOR}%",))
 
 
+def start_over(database: Database, keys: KeyStore, *, now_ms: int) -> int:
+    """Forget every secret and found the cluster's key anew, when the old one is lost; return how many went.
+
+    What this machine held as keys is replaced. Other nodes must join again.
+    """
+    ring = KeyRing([new_key()])
+    keys.write(ring)
+    with database.write() as tx:
+        forgotten = tx.execute("DELETE FROM cluster_secret")
+        tx.execute("DELETE FROM cluster_join_token")
+        insert_wrapped(tx, MASTER, ring.wrap(MASTER, b"founded"), now_ms=now_ms)
+    log.warning("cluster.secrets_forgotten", count=forgotten, key_id=ring.newest_id)
+    return forgotten
+
+
 def _still_master(tx: Transaction, key_id: str) -> None:
     """Lock the row that says so: of two rotations at once the second finds another key there."""
     held = tx.execute(
