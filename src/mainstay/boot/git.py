@@ -61,14 +61,14 @@ def git_service(
     """
     if "git" in stores.settings.roles:
         return local_git_service(stores, quarantine=quarantine, fallback=fallback)
-    return remote_git_service(stores)
+    return remote_git_service(stores, fallback=fallback)
 
 
-def remote_git_service(stores: Stores) -> RemoteGitService:
+def remote_git_service(stores: Stores, *, fallback: Fallback | None = None) -> RemoteGitService:
     """The Git service of the other nodes."""
     secrets = secrets_of(stores)
     return RemoteGitService(
-        ledger=stores.ledger,
+        ledger=fallback.ledger if fallback else stores.ledger,
         roster=Roster(
             nodes=lambda: git_nodes(live_nodes(stores.database)),
             label_of=lambda repository_id: label_of(stores.database, repository_id),

@@ -9,12 +9,13 @@ import asyncio
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
 
 from mainstay.boot import child, membership
+from mainstay.boot.degraded import fallback_of
 from mainstay.boot.git import local_git_service
 from mainstay.boot.http_protocol import server_options
 from mainstay.boot.stores import Stores
@@ -49,21 +50,28 @@ def main() -> None:
 
 def serving_door(stores: Stores, is_draining: Callable[[], bool]) -> "Serving":
     """The door over the Git service of this node."""
-    service = local_git_service(stores)
+    fallback = fallback_of(stores)
+    service = local_git_service(stores, fallback=fallback)
     secrets = membership.secrets_of(stores)
     tokens: Kept[TokenPair] = Kept(lambda: token_pair(secrets), fresh_s=_TOKENS_FRESH_S, clock=SYSTEM)
     door = NodeDoor(
         service=service, tokens=tokens, settings=NodesSettings(), clock=SYSTEM, is_draining=is_draining
     )
-    return Serving(door, service.close)
+    if fallback:
+        fallback.start()
+    return Serving(door, [service.close, *([fallback.close] if fallback else [])])
 
 
 class Serving:
     """A door, and what to close after it."""
 
-    def __init__(self, door: NodeDoor, close: Callable[[], None]) -> None:
+    def __init__(self, door: NodeDoor, ends: Sequence[Callable[[], None]]) -> None:
         self._door = door
-        self.close = close
+        self._ends = ends
+
+    def close(self) -> None:
+        for end in self._ends:
+            end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._door(scope, receive, send)
