@@ -249,7 +249,7 @@ class PatroniDatabase(Database):
         }
         return {
             "ttl": 20,
-            "loop_wait": 2,
+            "loop_wait": 1,  # half of what a failover takes is waiting for the next turn
             "retry_timeout": 5,
             "primary_start_timeout": 0,  # a primary that crashed is not waited for: its standby takes over
             "failsafe_mode": True,

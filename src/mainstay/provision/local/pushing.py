@@ -88,7 +88,7 @@ class Pusher:
         may_go_on: Callable[[], bool],
         on_push: OnPush = lambda _tally, _took_s, _problem: None,
     ) -> Tally:
-        """Push until `may_go_on` says no, then compare. `on_push` hears how long each took and what was wrong."""
+        """Push until `may_go_on` says no, then compare. `on_push` hears how each went."""
         with tempfile.TemporaryDirectory(prefix="mainstay-pushes-") as scratch:
             work = Path(scratch) / "work"
             self._git(Path(scratch), "init", "--quiet", "--initial-branch=main", str(work))

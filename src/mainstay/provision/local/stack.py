@@ -181,12 +181,8 @@ class LocalStack:
         self._clean()
 
     def stop(self) -> None:
-        """End everything in order: balancer, nodes, then what they stand on."""
-        before = [member for member in (self._balancer, *self.nodes) if member is not None]
-        _in_parallel([self._stopper(member) for member in before])
-        behind: list[Callable[[], None]] = [self.database.stop]
-        behind += [self._stopper(each) for each in (self.store, self.redis) if isinstance(each, Member)]
-        _in_parallel(behind)
+        """Let the nodes finish what is under way; then end everything."""
+        _in_parallel([self._stopper(node) for node in self.nodes])
         self.end()
 
     # What is in it
