@@ -15,7 +15,7 @@ from support.databases import (  # noqa: F401 - fixtures work by being here
     sqlite_template,
 )
 from support.postgres import PostgresServer
-from support.postgres_pair import running_pgbouncer
+from support.postgres_pair import Pair, running_pair, running_pgbouncer
 
 KINDS = ("sqlite-file", "sqlite-memory", "postgresql")
 
@@ -42,6 +42,21 @@ def pgbouncer_port(postgres_server: PostgresServer) -> Iterator[int]:  # noqa: F
 def pgbouncer_url(postgres_url: str, postgres_server: PostgresServer, pgbouncer_port: int) -> str:  # noqa: F811 - same
     """The URL of a fresh, migrated database, through a pooler in transaction mode."""
     return postgres_url.replace(f":{postgres_server.port}/", f":{pgbouncer_port}/")
+
+
+@pytest.fixture(scope="session")
+def postgres_pair() -> Iterator[Pair]:
+    """One pair for all tests of the group `postgres-pair`."""
+    with running_pair() as pair:
+        yield pair
+
+
+@pytest.fixture
+def pair(postgres_pair: Pair) -> Iterator[Pair]:
+    """A primary and its synchronous standby, put right again after the test."""
+    yield postgres_pair
+    postgres_pair.restore()
+    postgres_pair.drop_databases("test_%")
 
 
 @pytest.fixture

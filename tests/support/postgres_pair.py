@@ -1,9 +1,9 @@
 """Two PostgreSQL servers, one the synchronous standby of the other, and nobody who decides but the test.
 
     with running_pair() as pair:
-        pair.freeze(0); pair.promote(1); pair.thaw(0)     now both take themselves for the primary
+        pair.primary.freeze(); pair.promote(); pair.standby.thaw()     both take themselves for the primary
 
-A pooler can be put in front of them: `running_pgbouncer(pair.servers[0])`.
+A pooler can be put in front of a server: `running_pgbouncer(server.port)`.
 """
 
 import os
@@ -101,9 +101,6 @@ class PairServer:
     def is_running(self) -> bool:
         return self._process is not None
 
-    def is_primary(self) -> bool:
-        return self.is_running and self.ask("SELECT pg_is_in_recovery()") == "False"
-
     def promote(self) -> None:
         self._run("pg_ctl", "promote", f"--pgdata={self.data}", "--wait")
 
@@ -155,47 +152,51 @@ class PairServer:
 
 
 class Pair:
-    """`servers[0]` is the primary at first."""
+    """Who of the two is the primary changes with every `promote`."""
 
-    def __init__(self, servers: tuple[PairServer, PairServer]) -> None:
-        self.servers = servers
+    def __init__(self, one: PairServer, two: PairServer) -> None:
+        self.primary = one
+        self.standby = two
 
-    def url(self, database: str, *, first: int = 0) -> str:
-        """Both hosts, in the order that begins with `first`."""
-        one, other = self.servers[first], self.servers[1 - first]
-        return f"postgresql://mainstay@{one.address},{other.address}/{database}"
+    def url(self, database: str, *, primary_first: bool = True) -> str:
+        """Both hosts, in the order asked for."""
+        hosts = [self.primary.address, self.standby.address]
+        if not primary_first:
+            hosts.reverse()
+        return f"postgresql://mainstay@{','.join(hosts)}/{database}"
 
-    def wait_for_standby(self, primary: int = 0) -> None:
-        question = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
-        wait_until(
-            lambda: self.servers[primary].ask(question) == "1",
-            timeout_s=_START_S_MAX,
-            what="a synchronous standby",
+    def promote(self) -> None:
+        """The standby becomes the primary, whatever the old one does; it waits for no standby of its own."""
+        self.standby.promote()
+        self.primary, self.standby = self.standby, self.primary
+
+    def fail_over(self) -> None:
+        self.primary.kill()
+        self.promote()
+
+    def restore(self) -> None:
+        """Make a fresh standby of the other one, unless it is a good one; commits wait for it."""
+        for server in (self.primary, self.standby):
+            if server.is_running:
+                server.thaw()
+        if not (self.standby.is_running and self._has_standby()):
+            self.standby.kill()
+            self.standby.copy_from(self.primary)
+            self.standby.start()
+            self.primary.do("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            self.primary.do("SELECT pg_reload_conf()")
+        wait_until(self._has_standby, timeout_s=_START_S_MAX, what="a synchronous standby")
+
+    def drop_databases(self, like: str) -> None:
+        """The next copy has that much less to carry."""
+        names = self.primary.ask(
+            f"SELECT string_agg(datname, ',') FROM pg_database WHERE datname LIKE '{like}'"
         )
+        for name in filter(None, names.replace("None", "").split(",")):
+            self.primary.do(f'DROP DATABASE "{name}" WITH (FORCE)')
 
-    def make_primary(self, wanted: int) -> None:
-        """Back to one primary and one standby, whatever was done to them; what counts is the other's data."""
-        self.servers[wanted].kill()
-        self.servers[wanted].copy_from(self.servers[1 - wanted])
-        self.servers[wanted].start()
-        wait_until(
-            lambda: self.servers[1 - wanted].ask("SELECT count(*) FROM pg_stat_replication") == "1",
-            timeout_s=_START_S_MAX,
-            what="a standby",
-        )
-        self.servers[1 - wanted].kill()
-        self.servers[wanted].promote()
-        self.rejoin(1 - wanted)
-
-    def rejoin(self, standby: int) -> None:
-        """Make a fresh standby of the other in its place, which commits wait for from then on."""
-        primary = self.servers[1 - standby]
-        self.servers[standby].kill()
-        self.servers[standby].copy_from(primary)
-        self.servers[standby].start()
-        primary.do("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        primary.do("SELECT pg_reload_conf()")
-        self.wait_for_standby(1 - standby)
+    def _has_standby(self) -> bool:
+        return self.primary.ask("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
 
 
 @contextmanager
@@ -206,13 +207,13 @@ def running_pair() -> Iterator[Pair]:
     with tempfile.TemporaryDirectory(prefix="mainstay-pair-", ignore_cleanup_errors=True) as directory:
         user = unprivileged_user(Path(directory))
         servers = [PairServer(name, Path(directory), binaries, user) for name in ("one", "two")]
-        pair = Pair((servers[0], servers[1]))
+        pair = Pair(*servers)
         with ExitStack() as stack:
             for server in servers:
                 stack.callback(server.stop)
             servers[0].initialize()
             servers[0].start()
-            pair.rejoin(1)
+            pair.restore()
             yield pair
 
 

@@ -94,8 +94,8 @@ class PushStore:
         prepared = journal.prepared_key(repository.uid, push.push_id)
         try:
             return self._uploads.begin(repository, packs, prepared, hold=self._hold, patience=patience)
-        except OutcomeUnknown as lost:
-            raise NotCommitted("the database was lost before the push began: push again") from lost
+        except (DatabaseAway, OutcomeUnknown) as lost:
+            raise NotCommitted(f"the database was away before the push began ({lost}): push again") from lost
 
     def _after_commit(self, push: Push, repository: Repository, version: int) -> None:
         """From here on the push stands: whatever fails must not be told as "nothing changed"."""
