@@ -42,7 +42,7 @@ def check_joinable(settings: NodeSettings) -> None:
     """Raises `CannotBeJoined` with the way out."""
     if settings.database_url.startswith("sqlite:"):
         raise CannotBeJoined(
-            "the database is SQLite, which lives on one machine: move to PostgreSQL (docs/run/cluster.md),"
+            "the database is SQLite, which lives on one machine: move to PostgreSQL (docs/run/joining.md),"
             " then machines can join"
         )
     location = parse_location(settings.object_store)
@@ -51,7 +51,7 @@ def check_joinable(settings: NodeSettings) -> None:
     ):
         raise CannotBeJoined(
             f"the objects are in {settings.object_store}, which other machines do not see: move to S3 or to a"
-            " directory that all nodes mount (docs/run/cluster.md), then machines can join"
+            " directory that all nodes mount (docs/run/joining.md), then machines can join"
         )
 
 
