@@ -27,6 +27,7 @@ from mainstay.git.protocol import pktline, v0, v2
 from mainstay.git.protocol.report import error_packet
 from mainstay.git.protocol.services import Service
 from mainstay.repository import advertisement, packed_refs
+from mainstay.repository.holding import Waiting
 from mainstay.repository.packets import CutOff, NotedSink, RequestsV2, WantsV0
 from mainstay.repository.pipes import WidePipe
 from mainstay.repository.settings import RepositorySettings
@@ -39,6 +40,8 @@ _CHUNK_BYTES = 1 << 18
 _REQUEST_BYTES_MAX = 64 << 20
 _ATTEMPTS_MAX = 2
 _SEARCHES_AT_ONCE = 4
+_HOLD_S_MAX = 45.0
+"""The longest a fetch waits for a database that is away: nothing can be said to its client meanwhile."""
 _CONFIG = {
     "uploadpack.allowAnySHA1InWant": "true",  # the wants were checked before
     "uploadpack.allowFilter": "true",
@@ -68,6 +71,7 @@ class Fetcher:
         threads: Threads,
         settings: RepositorySettings,
     ) -> None:
+        self._waiting = Waiting(hold_s=min(settings.hold_s, _HOLD_S_MAX), waiting_max=settings.fetches_max)
         self._listings = listings
         self._copies = copies
         self._responses = responses
@@ -147,7 +151,7 @@ class Fetcher:
         await self._make_pack(listing, request, body, sink, protocol=None)
 
     async def _look(self, repository_id: int) -> RefListing:
-        return await self._threads.run(self._listings.latest, repository_id)
+        return await self._waiting.through(lambda: self._threads.run(self._listings.latest, repository_id))
 
     async def _make_pack(
         self, listing: RefListing, asked: Asked, body: bytes, sink: NotedSink, *, protocol: str | None
@@ -208,14 +212,16 @@ class Fetcher:
     def _ready_in_thread(self, listing: RefListing, asked: Asked) -> AbstractAsyncContextManager[Copy]:
         """A search has threads of its own: whoever wants nothing but tips does not queue behind it."""
         threads = self._threads if listing.tips.issuperset(asked.wants) else self._searching
-        return threads.holding(self._ready(listing, asked), of=listing.repository.id)
+        return self._waiting.entering(
+            lambda: threads.holding(self._ready(listing, asked), of=listing.repository.id)
+        )
 
     def close(self) -> None:
         self._searching.close()
 
     async def _serve_v0_session(self, repository_id: int, wants: WantsV0, sink: NotedSink) -> None:
         """Protocol v0 over SSH: we advertise and check the wants, native git negotiates and packs."""
-        listing = await self._threads.run(self._listings.latest, repository_id)
+        listing = await self._look(repository_id)
         await sink.write(advertisement.v0(Service.UPLOAD_PACK, listing, stateless=False))
         request = await wants.wants()
         if request is None:

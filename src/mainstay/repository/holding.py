@@ -5,7 +5,8 @@ collect a day's requests in memory because its database is gone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 from mainstay.foundation.metrics import counter, gauge
@@ -44,6 +45,14 @@ class Waiting:
                 _ENDS.labels("refused").inc()
                 raise
         return await self._wait(attempt, on, patience, pause_s)
+
+    @asynccontextmanager
+    async def entering(
+        self, enter: Callable[[], AbstractAsyncContextManager[Result]]
+    ) -> AsyncIterator[Result]:
+        """As `through`, for something that is entered and left again."""
+        async with AsyncExitStack() as stack:
+            yield await self.through(lambda: stack.enter_async_context(enter()))
 
     async def _wait(
         self,

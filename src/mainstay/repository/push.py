@@ -14,8 +14,8 @@ Not here: who the pusher is and what the rules are (`doors`, `product`), the wri
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -196,15 +196,11 @@ class Receiver:
                     await self._committing.run_to_the_end(self._commit, push, packs)
         return None
 
-    @asynccontextmanager
-    async def _pinned(self, repository_id: int) -> AsyncIterator[Copy]:
+    def _pinned(self, repository_id: int) -> AbstractAsyncContextManager[Copy]:
         """A copy of the repository; waits for the database that says what it is made of."""
-        async with AsyncExitStack() as stack:
-            yield await self._waiting.through(
-                lambda: stack.enter_async_context(
-                    self._threads.holding(self._copies.pinned(repository_id), of=repository_id)
-                )
-            )
+        return self._waiting.entering(
+            lambda: self._threads.holding(self._copies.pinned(repository_id), of=repository_id)
+        )
 
     def close(self) -> None:
         self._committing.close()
