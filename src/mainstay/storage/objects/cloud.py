@@ -5,8 +5,9 @@ racing writers one wins. Large ones go up in parts, for which no portable such c
 looked up first, and keys are unique per upload anyway. Either way a reader sees all or nothing, and every
 body carries a sha256 that the store checks.
 
-Every request has an end: 5 s to connect, 30 s without a byte, 25 s of retries. What then still fails is
-`Unavailable`.
+Every request has an end, so that a push fails within 30 s when the store is away: 5 s to connect, 20 s
+without a byte, and no retry begins after 8 s. What then still fails is `StoreAway`; the log has the details,
+which are not for those who push.
 """
 
 import os
@@ -30,12 +31,15 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.ids import new_ulid
+from mainstay.foundation.logs import get_logger
 from mainstay.storage.objects import CONTENT_BYTES_MAX, KeyTaken, NoSuchObject, StoredObject
 from mainstay.storage.objects.keys import checked_key, checked_prefix, folder_of
 from mainstay.storage.objects.location import CloudLocation
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
+
+log = get_logger()
 
 UPLOADED: Final = declare(
     "objects.uploaded", "the cloud acknowledged the object; the caller does not know yet"
@@ -48,16 +52,20 @@ _PART_BYTES = 8 << 20
 _PARTS_MAX = 9_000
 _CONCURRENT_REQUESTS = 8
 
-_CLIENT: "ClientConfig" = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "300s"}
+_CLIENT: "ClientConfig" = {"connect_timeout": "5s", "read_timeout": "20s", "timeout": "300s"}
 _RETRIES: "RetryConfig" = {
     "max_retries": 5,
-    "retry_timeout": timedelta(seconds=25),
+    "retry_timeout": timedelta(seconds=8),
     "backoff": {
         "init_backoff": timedelta(milliseconds=100),
         "max_backoff": timedelta(seconds=3),
         "base": 2,
     },
 }
+
+
+class StoreAway(Unavailable):
+    """The store was asked again and again, and failed or did not answer."""
 
 
 class CloudStore:
@@ -230,7 +238,8 @@ class CloudStore:
         except (PermissionDeniedError, UnauthenticatedError) as problem:
             raise Unavailable(f"{where}: the store refuses our credentials", retry_after_s=30) from problem
         except BaseError as problem:
-            raise Unavailable(f"{where}: {_reason_of(problem)}") from problem
+            log.warning("objects.request_failed", doing=doing, key=key, because=_reason_of(problem))
+            raise StoreAway(f"the object store does not answer (cannot {doing} {key!r})") from problem
 
 
 def _open(location: CloudLocation) -> S3Store | GCSStore | AzureStore:
