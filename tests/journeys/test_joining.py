@@ -176,6 +176,7 @@ def test_joining_again_repairs_and_keeps_what_belongs_to_the_machine(
     assert 'node_name = "third"' in said
     assert 'ssh = "127.0.0.1:2300"' in said
     assert "redis_url" not in said
+    assert "redis_url" in (node.data / "mainstay.toml.before-join").read_text()
     assert (node.data / "keys" / "master.key").exists()
 
 

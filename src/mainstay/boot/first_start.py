@@ -4,7 +4,6 @@ A database has one master key. Of several machines that start on an empty one, t
 is the cluster; the others lack it and are told to join. A machine that has it may start any time.
 """
 
-import os
 from pathlib import Path
 
 from mainstay.boot.credentials import lend
@@ -12,6 +11,7 @@ from mainstay.boot.membership import SECRET_KEY, ensure_certificate, secrets_of
 from mainstay.boot.stores import Stores
 from mainstay.cluster.keyring import KeyFile, KeyRing, MasterKeyMissing, key_file, new_key, write_keys
 from mainstay.cluster.nodes import node_id
+from mainstay.cluster.private_files import replace_file
 from mainstay.cluster.secrets import WrongMasterKey, found, insert_wrapped, master_key_id, reach_master
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import Conflict
@@ -163,6 +163,4 @@ def _remember_instance(stores: Stores) -> None:
 
 
 def remember_instance(data: Path, instance: str) -> None:
-    fresh = _instance_file(data).with_suffix(f".{os.getpid()}.new")
-    fresh.write_text(f"{instance}\n", "ascii")
-    fresh.replace(_instance_file(data))
+    replace_file(_instance_file(data), f"{instance}\n".encode("ascii"), durable=True)

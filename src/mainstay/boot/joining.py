@@ -7,7 +7,6 @@ stay as they were unless they are given anew.
 """
 
 import json
-import os
 import ssl
 import tomllib
 from collections.abc import Mapping
@@ -34,10 +33,14 @@ from mainstay.boot.stores import Stores, opened_stores
 from mainstay.cluster import schema
 from mainstay.cluster.joining import Bundle, JoinToken, unseal
 from mainstay.cluster.keyring import KeyFile, KeyRing, MasterKeyMissing, key_file, write_keys
+from mainstay.cluster.private_files import replace_file
 from mainstay.foundation.errors import Conflict, Invalid, NotAllowed, Unavailable
 from mainstay.storage.identity import read_marker
 
 JOIN_PATH: Final = "/-/join"
+_HEAD: Final = (
+    "# Written by `mainstay join`; another join writes it again, and keeps the part of this machine."
+)
 _ANSWER_BYTES_MAX = 1 << 20
 _ASK_S_MAX = 30
 _REFUSED = 403
@@ -219,7 +222,7 @@ def _settings_in(data: Path) -> dict[str, str]:
 
 def _write_settings(data: Path, shared: Mapping[str, str], local: Mapping[str, str]) -> None:
     lines = [
-        "# Written by `mainstay join`; another join writes it again, and keeps the part of this machine.",
+        _HEAD,
         "",
         "# The same on every node.",
         *[f"{name} = {_quoted(text)}" for name, text in shared.items() if name not in local],
@@ -228,15 +231,14 @@ def _write_settings(data: Path, shared: Mapping[str, str], local: Mapping[str, s
         *[f"{name} = {_quoted(text)}" for name, text in local.items()],
         "",
     ]
-    file = data / "mainstay.toml"
-    fresh = file.with_suffix(".toml.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-        out.write("\n".join(lines))
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(file)
+    _keep_what_people_wrote(data / "mainstay.toml")
+    replace_file(data / "mainstay.toml", "\n".join(lines).encode(), durable=True)
+
+
+def _keep_what_people_wrote(file: Path) -> None:
+    """A settings file that is not ours is moved aside: it may have comments."""
+    if file.exists() and not file.read_bytes().startswith(_HEAD.encode()):
+        file.replace(file.with_name("mainstay.toml.before-join"))
 
 
 def _quoted(text: str) -> str:

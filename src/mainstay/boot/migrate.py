@@ -5,6 +5,7 @@ database for PostgreSQL, held by a transaction, so that a pooler in between does
 second finds nothing left to do.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -21,7 +22,10 @@ from mainstay.storage.database import Database
 
 _LOCK_NUMBER = 0x6D61696E73746179
 """`mainstay` in ASCII: any number will do as long as nobody else takes it."""
+_LOCK_S_MAX = 3600
+"""After this a holder that is frozen loses the lock, and who waits for it gives up."""
 _PREPARED_KEPT = 8
+_LOCK_EVERY_S = 0.2
 RELEASE_FACT = "schema_release"
 """Under this name each node tells the others what its program knows."""
 
@@ -68,15 +72,17 @@ def note_prepared(database: Database) -> None:
 
 @contextmanager
 def migration_lock(database: Database) -> Iterator[None]:
-    """Hold the lock of the database. Waits for whoever holds it, however long their migration takes."""
+    """Hold the lock of the database. Waits for whoever holds it, and for a long migration of theirs."""
     if database.dialect == "sqlite":
         with file_lock(data_directory() / "run" / "migrate.lock"):
             yield
         return
     with database.write() as tx:
         for limit in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
-            tx.execute(f"SET LOCAL {limit} = 0")
-        tx.rows("SELECT pg_advisory_xact_lock(?)::text", (_LOCK_NUMBER,))
+            tx.execute(f"SET LOCAL {limit} = '{_LOCK_S_MAX}s'")
+        # Asked again and again, because nobody waits for ever for one answer of the database.
+        while tx.row("SELECT pg_try_advisory_xact_lock(?)", (_LOCK_NUMBER,)) != (True,):
+            time.sleep(_LOCK_EVERY_S)
         yield
 
 

@@ -9,13 +9,13 @@ Loading costs little; making a certificate imports a crypto library, and happens
 """
 
 import json
-import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mainstay.cluster.private_files import make_private_directory, replace_file
 from mainstay.cluster.secrets import AUTHORITY, Secrets
 from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.logs import get_logger
@@ -145,18 +145,9 @@ def ensure_certificate(
         "renew_at_ms": issued.renew_at_ms,
         "expires_ms": issued.expires_ms,
     }
-    identity.data.joinpath("tls").mkdir(mode=0o700, exist_ok=True)
-    _replace(identity.authority_file, issued.authority)
-    _replace(identity.certificate_file, issued.certificate + issued.key)
-    _replace(identity.facts_file, json.dumps(facts).encode())
+    make_private_directory(identity.data / "tls")
+    replace_file(identity.authority_file, issued.authority)
+    replace_file(identity.certificate_file, issued.certificate + issued.key)
+    replace_file(identity.facts_file, json.dumps(facts).encode())
     log.info("cluster.certificate_issued", names=list(names), expires_ms=issued.expires_ms)
     return True
-
-
-def _replace(file: Path, content: bytes) -> None:
-    fresh = file.with_name(f"{file.name}.{os.getpid()}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(content)
-    fresh.replace(file)

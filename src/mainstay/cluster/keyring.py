@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from mainstay.cluster.private_files import make_private_directory, replace_file
 from mainstay.foundation.errors import Conflict, Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -83,10 +84,10 @@ class KeyRing:
         key = self._keys.get(key_id_in(wrapped))
         if key is None:
             raise SecretUnreadable(f"secret {name!r} is wrapped by master key {key_id_in(wrapped)}")
-        content = urlsafe_b64decode(wrapped.rpartition(".")[2])
         try:
+            content = urlsafe_b64decode(wrapped.rpartition(".")[2])
             return _cipher(key).decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], _bound(name))
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:
             raise SecretUnreadable(f"secret {name!r} was changed, or belongs to another name") from error
 
 
@@ -129,18 +130,9 @@ def read_keys(data: Path) -> KeyRing:
 
 def write_keys(data: Path, keyring: KeyRing) -> None:
     """Replace the file, whole and durable: when this returns, a power cut does not take the keys."""
-    file = key_file(data)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = file.with_name(f"{file.name}.{os.getpid()}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(b"".join(urlsafe_b64encode(key) + b"\n" for key in keyring.keys[:KEYS_MAX]))
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(file)
-    for directory in (file.parent, data):
-        _sync(directory)
+    make_private_directory(key_file(data).parent)
+    lines = [urlsafe_b64encode(key) + b"\n" for key in keyring.keys[:KEYS_MAX]]
+    replace_file(key_file(data), b"".join(lines), durable=True)
 
 
 class KeyStore(Protocol):
@@ -172,11 +164,3 @@ def _cipher(key: bytes) -> "AESGCM":
 
 def _bound(name: str) -> bytes:
     return b"mainstay secret\0" + name.encode()
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,10 +4,11 @@ A process that is started again in the middle of an outage finds its host keys a
 per secret, replaced whole; all of them may be deleted at any time.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+
+from mainstay.cluster.private_files import make_private_directory, replace_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,8 @@ class Shelf:
         """Remember it, unless it is what is remembered."""
         if self.read(name) == wrapped:
             return
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = self._file(name).with_suffix(f".{os.getpid()}.new")
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as out:
-            out.write(wrapped)
-        fresh.replace(self._file(name))
+        make_private_directory(self.directory)
+        replace_file(self._file(name), wrapped.encode("ascii"))
 
     def _file(self, name: str) -> Path:
         return self.directory / f"{quote(name, safe='')}.wrapped"

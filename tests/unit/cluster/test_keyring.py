@@ -1,5 +1,6 @@
 """Master keys: what they wrap, how they are kept, and what is refused."""
 
+import os
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def test_a_key_that_is_not_ours_is_named() -> None:
         KeyRing([NEW]).unwrap("name", KeyRing([OLD]).wrap("name", b"value"))
 
 
+def test_half_a_secret_is_none() -> None:
+    ring = KeyRing([NEW])
+    for content in ("", "x", "AAAA", "\u00e4"):
+        with pytest.raises(SecretUnreadable):
+            ring.unwrap("name", f"v1.{ring.newest_id}.{content}")
+
+
 @pytest.mark.parametrize("text", ["", "v1", "v2.abc.def", "plain text", "v1."])
 def test_other_texts_are_no_wrapped_secrets(text: str) -> None:
     with pytest.raises(SecretUnreadable, match="a form this version does not know"):
@@ -85,3 +93,13 @@ def test_a_missing_file_is_told_from_a_broken_one(tmp_path: Path) -> None:
         key_file(tmp_path).write_bytes(content)
         with pytest.raises(MasterKeyUnreadable, match=r"master\.key"):
             read_keys(tmp_path)
+
+
+def test_what_an_administrator_writes_can_be_read_by_the_service(tmp_path: Path) -> None:
+    """Root gives it to the owner of the data directory; others can only be that owner."""
+    owner = 4242 if os.geteuid() == 0 else os.geteuid()
+    if os.geteuid() == 0:
+        os.chown(tmp_path, owner, owner)
+    write_keys(tmp_path, KeyRing([NEW]))
+    for place in (key_file(tmp_path).parent, key_file(tmp_path)):
+        assert place.stat().st_uid == owner
