@@ -48,15 +48,18 @@ class Cluster:
         """A new directory for a clone."""
         return self.clients / name
 
-    def wait_until_serving(self, *names: str) -> None:
-        wait_until(lambda: self._serving() == set(names), timeout_s=60, what=f"git nodes {names}")
+    def all_serving(self) -> None:
+        """Start what was killed, and wait until the node list says that both git nodes serve."""
+        for node in self.git.values():
+            node.wait_until_ready()
+        wait_until(lambda: self._serving() == set(self.git), timeout_s=120, what="both git nodes")
 
     def _serving(self) -> set[str]:
         """Who is ready by the node list and has beaten within the last seconds."""
         with psycopg.connect(self.database) as connection:
             rows = connection.execute(
                 "SELECT name FROM cluster_node WHERE roles LIKE '%git%' AND state = 'ready' AND rpc <> ''"
-                " AND beat_ms > EXTRACT(EPOCH FROM clock_timestamp()) * 1000 - 8000"
+                " AND beat_ms > EXTRACT(EPOCH FROM clock_timestamp()) * 1000 - 10000"
             ).fetchall()
         return {str(name) for (name,) in rows}
 
@@ -83,14 +86,16 @@ def cluster(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFa
         }
         app_only = {"MAINSTAY_ROLES": "web,ssh", "MAINSTAY_NODE_NAME": "app"}
         app = Node(base / "app", environment={**shared, **app_only}, ready_s_max=120)
-        for node in (git["git1"], git["git2"], app):
-            if node is not git["git1"]:
-                shutil.copytree(git["git1"].data / "keys", node.data / "keys")
-            stack.enter_context(node)
+        stack.enter_context(git["git1"])
+        for node in (git["git2"], app):
+            shutil.copytree(git["git1"].data / "keys", node.data / "keys")
+            node.launch()
+            stack.callback(node.kill)
+        app.wait_until_ready()
         ada = person(app, base / "ada", "ada")
         made = Cluster(app, git, url, ada, base / "clients")
         made.clients.mkdir()
-        made.wait_until_serving("git1", "git2")
+        made.all_serving()
         yield made
 
 
@@ -173,11 +178,12 @@ def test_a_large_push_and_its_clone_leave_the_app_node_small(cluster: Cluster) -
     with Sampled(cluster.app) as sampled:
         said = git.try_("push", ada.url(path), "main", cwd=work)
         assert said, said.err
-        git("clone", "--quiet", ada.url(path), cluster.client("large-http"))
-        git("clone", "--quiet", ada.ssh_url(path), cluster.client("large-ssh"))
+        git("clone", "--quiet", "--bare", ada.url(path), cluster.client("large-http"))
+        git("clone", "--quiet", "--bare", ada.ssh_url(path), cluster.client("large-ssh"))
     assert sampled.server_growth_mib <= GROWTH_MIB_MAX
     assert sampled.git_peak_mib == 0, "no git runs on the app node"
-    assert (cluster.client("large-ssh") / "large.bin").stat().st_size == LARGE_BYTES
+    for name in ("large-http", "large-ssh"):
+        assert git("cat-file", "-s", "main:large.bin", cwd=cluster.client(name)) == str(LARGE_BYTES)
     assert cluster.repositories_on_the_app_node() == []
     for name in ("large", "large-http", "large-ssh"):
         shutil.rmtree(cluster.client(name))
@@ -185,31 +191,23 @@ def test_a_large_push_and_its_clone_leave_the_app_node_small(cluster: Cluster) -
 
 def test_a_git_node_that_dies_costs_nobody_a_clone(cluster: Cluster, engine: str) -> None:
     git, ada = cluster.ada.git, cluster.ada
-    for name, other in (("git1", "git2"), ("git2", "git1")):
-        cluster.wait_until_serving("git1", "git2")
-        cluster.git[name].kill()
-        for number in range(3):
-            started_s = time.monotonic()
-            url = ada.url(engine) if number % 2 else ada.ssh_url(engine)
-            git("clone", "--quiet", url, cluster.client(f"after-{name}-{number}"))
-            assert time.monotonic() - started_s < AT_ONCE_S
-        tip = git.commit(cluster.client(f"after-{name}-0"), f"after-{name}", "alive\n")
-        git(
-            "push",
-            "--quiet",
-            ada.url(engine),
-            f"HEAD:refs/heads/after-{name}",
-            cwd=cluster.client(f"after-{name}-0"),
-        )
-        assert git.refs(ada.url(engine))[f"refs/heads/after-{name}"] == tip
-        assert other in cluster.git
-        cluster.git[name].start()
-    cluster.wait_until_serving("git1", "git2")
+    cluster.all_serving()
+    cluster.git["git1"].kill()
+    for number, url in enumerate([ada.url(engine), ada.ssh_url(engine), ada.url(engine)]):
+        started_s = time.monotonic()
+        git("clone", "--quiet", url, cluster.client(f"after-{number}"))
+        assert time.monotonic() - started_s < AT_ONCE_S
+    work = cluster.client("after-0")
+    tip = git.commit(work, "after", "alive\n")
+    git("push", "--quiet", ada.url(engine), "HEAD:refs/heads/after", cwd=work)
+    assert git.refs(ada.url(engine))["refs/heads/after"] == tip
+    cluster.git["git1"].launch()
 
 
 def test_a_clone_is_cut_and_seen_to_be_when_its_git_node_dies(cluster: Cluster) -> None:
     """The client reads slowly; the node that makes its answer is killed; what came is not taken for whole."""
     git, ada = cluster.ada.git, cluster.ada
+    cluster.all_serving()
     path = _placed_project(cluster, "slow", "git2")
     work = git.repository(cluster.client("slow"), files=1)
     (work / "random").write_bytes(random.Random(5).randbytes(24 << 20))
@@ -223,43 +221,56 @@ def test_a_clone_is_cut_and_seen_to_be_when_its_git_node_dies(cluster: Cluster) 
     connection.close()
     git("clone", "--quiet", ada.url(path), cluster.client("slow-again"))
     assert git("rev-parse", "HEAD", cwd=cluster.client("slow-again")) == tip
-    cluster.git["git2"].start()
-    cluster.wait_until_serving("git1", "git2")
+    cluster.git["git2"].launch()
 
 
-@pytest.mark.parametrize(("failpoint", "moved"), [("push.checked", False), ("push.linked", True)])
-def test_a_push_whose_git_node_dies_is_never_called_good(
-    cluster: Cluster, failpoint: str, moved: bool
-) -> None:
+def test_a_push_whose_git_node_dies_is_never_called_good(cluster: Cluster) -> None:
     """Killed before the commit and after it: nobody says ok, and the refs are as the ledger has them."""
-    git, ada, node = cluster.ada.git, cluster.ada, cluster.git["git1"]
-    path = _placed_project(cluster, f"dies-{moved}".lower(), "git1")
-    work = git.repository(cluster.client(f"dies-{moved}"), files=1)
-    git("push", "--quiet", ada.url(path), "main", cwd=work)
+    git, ada = cluster.ada.git, cluster.ada
+    cluster.all_serving()
+    deaths = {"git1": ("push.checked", False), "git2": ("push.linked", True)}
+    paths, works = {}, {}
+    for name in deaths:
+        paths[name] = _placed_project(cluster, f"dies-{name}", name)
+        works[name] = git.repository(cluster.client(f"dies-{name}"), files=1)
+        git("push", "--quiet", ada.url(paths[name]), "main", cwd=works[name])
+    for name, (failpoint, _) in deaths.items():
+        _restart(cluster.git[name], {"MAINSTAY_FAILPOINTS": f"{failpoint}=kill"})
+    cluster.all_serving()
+    for number, door in enumerate([ada.url, ada.ssh_url]):
+        for name, (_, moved) in deaths.items():
+            _wait_until_asked(cluster, paths[name], name)
+            branch = f"refs/heads/try-{number}"
+            tip = git.commit(works[name], f"try-{number}", "x\n")
+            said = git.try_("push", door(paths[name]), f"HEAD:{branch}", cwd=works[name])
+            assert not said
+            assert "[new branch]" not in said.err
+            assert git.refs(ada.url(paths[name])).get(branch) == (tip if moved else None)
+    for name in deaths:
+        _restart(cluster.git[name], {})
+    cluster.all_serving()
+    for name in deaths:
+        git("push", "--quiet", ada.url(paths[name]), "HEAD:refs/heads/try-1", cwd=works[name])
+        tip = git("rev-parse", "HEAD", cwd=works[name])
+        assert git.refs(ada.url(paths[name]))["refs/heads/try-1"] == tip
+
+
+def _restart(node: Node, failpoints: dict[str, str]) -> None:
     node.kill()
-    node.environment["MAINSTAY_FAILPOINTS"] = f"{failpoint}=kill"
-    node.start()
-    cluster.wait_until_serving("git1", "git2")
-    for number, url in enumerate([ada.url(path), ada.ssh_url(path)]):
-        wait_until(
-            lambda: node.state()["processes"].get("rpc", {}).get("ready", False), timeout_s=60, what="rpc"
-        )
-        wait_until(lambda: _asks(cluster, path, "git1"), timeout_s=60, what="git1 is asked first")
-        branch = f"refs/heads/try-{number}"
-        tip = git.commit(work, f"try-{number}", "x\n")
-        said = git.try_("push", url, f"HEAD:{branch}", cwd=work)
-        assert not said
-        assert "[new branch]" not in said.err
-        assert git.refs(ada.url(path)).get(branch) == (tip if moved else None)
-    node.kill()
-    del node.environment["MAINSTAY_FAILPOINTS"]
-    node.start()
-    cluster.wait_until_serving("git1", "git2")
-    git("push", "--quiet", ada.url(path), "HEAD:refs/heads/try-1", cwd=work)
-    assert git.refs(ada.url(path))["refs/heads/try-1"] == git("rev-parse", "HEAD", cwd=work)
+    node.environment.pop("MAINSTAY_FAILPOINTS", None)
+    node.environment |= failpoints
+    node.launch()
+
+
+def _wait_until_asked(cluster: Cluster, path: str, name: str) -> None:
+    """Until the node is back and nobody avoids it any more."""
+    node = cluster.git[name]
+    wait_until(lambda: bool(node.state()["processes"].get("rpc", {}).get("ready")), timeout_s=60, what="rpc")
+    wait_until(lambda: _asks(cluster, path, name), timeout_s=60, what=f"{name} is asked first")
 
 
 def test_tokens_are_rotated_under_load_without_an_error(cluster: Cluster, engine: str) -> None:
+    cluster.all_serving()
     over, failed, done = threading.Event(), [], []
 
     def clone_again_and_again(number: int) -> None:
@@ -299,8 +310,6 @@ def test_a_git_node_that_stops_in_order_fails_nothing(cluster: Cluster, engine: 
         git("clone", "--quiet", "--bare", ada.url(engine), cluster.client(f"drain-{number}"))
         number += 1
     stopping.join(60)
-    cluster.git["git2"].start()
-    cluster.wait_until_serving("git1", "git2")
     assert number >= 3
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,14 +15,16 @@ from mainstay.git.objectnames import ZERO_OID
 from mainstay.git.protocol.pktline import DELIM, FLUSH, encode
 from mainstay.git.protocol.services import Service
 from mainstay.repository.face import GitFace
+from mainstay.repository.push import PushContext
 from mainstay.repository.streams import ClientGone
-from mainstay.storage.database import Database
+from support.databases import migrated_sqlite
 from support.desk import MAIN, RULES, Desk, Heard, Said, a_commit, opened_desk
 from support.raw_push import push_request
 from support.rpc import Cluster, Loop, loop_for
 
 DEADLINE_S = 60
 NOBODY = 1 << 40
+CONTEXT = PushContext(address="192.0.2.7", transport="http", request_id="r")
 
 
 @dataclass
@@ -40,14 +42,19 @@ class Caller:
         return self.desk.fetch(*chunks, run=self.loop.run, **options)  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=["in this process", "on another node"])
-def caller(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Iterator[Caller]:
+@pytest.fixture(scope="module", params=["in this process", "on another node"])
+def caller(
+    request: pytest.FixtureRequest, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Caller]:
+    """One repository for all tests of a transport. One kind of database: what they do is tested elsewhere."""
+    directory = tmp_path_factory.mktemp("face")
     with ExitStack() as stack:
-        desk = stack.enter_context(opened_desk(database, tmp_path))
+        database = stack.enter_context(closing(migrated_sqlite(sqlite_template, ":memory:")))
+        desk = stack.enter_context(opened_desk(database, directory))
         if request.param == "in this process":
             yield Caller(desk, desk.service, stack.enter_context(loop_for()))
             return
-        cluster = stack.enter_context(Cluster(tmp_path))
+        cluster = stack.enter_context(Cluster(directory))
         cluster.start(desk.service)
         face = cluster.client(desk.ledger)
         loop = stack.enter_context(loop_for(face))
@@ -122,15 +129,16 @@ def test_a_session_by_version_0_speaks_before_the_client_has_ended(caller: Calle
 
 @pytest.mark.parametrize("stateless", [True, False])
 def test_a_push_is_true_when_it_says_so(caller: Caller, stateless: bool) -> None:
-    made = a_commit(b"more")
-    request = push_request([("refs/heads/more", ZERO_OID, made[-1].oid)], made)
+    branch = f"refs/heads/more-{stateless}"
+    made = a_commit(branch.encode())
+    request = push_request([(branch, ZERO_OID, made[-1].oid)], made)
     said = caller.push(request[:50], request[50:], stateless=stateless)
     assert b"unpack ok" in said
-    assert b"ok refs/heads/more" in said
-    refs = {ref.name: ref.oid for ref in caller.desk.ledger.refs(caller.desk.id)[1]}
-    assert refs[b"refs/heads/more"] == made[-1].oid  # type: ignore[index]
+    assert f"ok {branch}".encode() in said
+    refs = {bytes(ref.name): ref.oid for ref in caller.desk.ledger.refs(caller.desk.id)[1]}
+    assert refs[branch.encode()] == made[-1].oid
     assert caller.face.look(caller.desk.id).tips >= {made[-1].oid}
-    assert f"{made[-1].oid} refs/heads/more".encode() in caller.fetch(LS_REFS)
+    assert f"{made[-1].oid} {branch}".encode() in caller.fetch(LS_REFS)
 
 
 def test_a_large_push_arrives_whole(caller: Caller) -> None:
@@ -209,15 +217,9 @@ def test_a_pusher_that_leaves_changes_nothing(caller: Caller) -> None:
                 source=Said(request[:-30], then_gone=True),
                 sink=Heard(),
                 rules=RULES,
-                context=replace(caller_context()),
+                context=CONTEXT,
             )
 
     with pytest.raises(ClientGone):
         caller.loop.run(push())
     assert caller.desk.ledger.repository(caller.desk.id).version == before
-
-
-def caller_context():  # type: ignore[no-untyped-def]
-    from mainstay.repository.push import PushContext
-
-    return PushContext(address="192.0.2.7", transport="http", request_id="r")
