@@ -26,7 +26,7 @@ from support.git_client import GitClient
 from support.node import Node
 from support.people import Person, person
 from support.raw_http import basic
-from support.servers import free_port, scratch_directory, wait_until
+from support.servers import free_port, program, scratch_directory, wait_until
 
 pytestmark = pytest.mark.xdist_group("client-address")
 
@@ -170,6 +170,21 @@ def test_the_client_is_known_behind_every_balancer(
         with balancing(balancer, kind, directory, announces_from=ANNOUNCER):
             _http_works(site, balancer)
             _git_works(site, balancer, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["haproxy", "nginx"])
+def test_the_configuration_is_made_of_what_the_cluster_knows(site: Site, kind: str) -> None:
+    program(kind)
+    printed = site.node.run("lb", kind, "--tls", "node").stdout
+    for door in ("https", "ssh"):
+        assert re.search(rf"server .*127\.0\.0\.1:{site.port(door)} ", printed)
+    assert (f"127.0.0.1:{site.port('health')}" in printed) == (kind == "haproxy")
+    assert site.node.run("lb", kind, "--tls", "node").stdout == printed
+    said = site.node.run("lb", kind, "--tls", "node", "--check", "--directory", str(site.node.data)).stdout
+    assert re.search("valid|successful", said)
+    refused = site.node.run("lb", kind, "--tls", "balancer", check=False)
+    assert refused.returncode == 2
+    assert "--certificate FILE" in refused.stderr
 
 
 def _described(site: Site) -> BalancedNode:
