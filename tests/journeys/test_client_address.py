@@ -103,6 +103,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         ada = person(node, place / "ada", "ada")
         ada.project("engine")
         yield Site(node, ada, certificate, key)
+        assert node.stop() == 0, node.log_end()  # with all its doors
 
 
 def get(

@@ -179,6 +179,8 @@ def assemble(
             values[name] = option.read(_text_of(name, option, data, layers))
         except Invalid as error:
             found.append(f"{name}: {error}")
+    if values.get("https") and not (values.get("tls_certificate") and values.get("tls_key")):
+        found.append("https: needs tls_certificate and tls_key, the PEM files of a certificate")
     if found:
         raise InvalidSettings(found)
     if values["drain_notice_seconds"] is None:

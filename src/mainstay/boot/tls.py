@@ -60,8 +60,6 @@ class Certificate:
 
 def certificate_of(settings: NodeSettings) -> Certificate:
     """The certificate that the settings name. Raises `BadCertificate`."""
-    if not settings.tls_certificate or not settings.tls_key:
-        raise BadCertificate("https: needs tls_certificate and tls_key, the PEM files of a certificate")
     return Certificate(Path(settings.tls_certificate), Path(settings.tls_key))
 
 

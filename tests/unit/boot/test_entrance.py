@@ -80,6 +80,14 @@ def test_a_stranger_is_not() -> None:
     assert is_ulid(answered(sent)[b"x-request-id"].decode())
 
 
+def test_nothing_that_speaks_for_a_client_goes_further_in() -> None:
+    claims = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "forwarded")
+    for peer in ("10.0.0.1", "203.0.113.9"):
+        door = Seen()
+        call(door, peer=peer, headers={**dict.fromkeys(claims, "1.2.3.4"), "host": "git.test"})
+        assert set(dict(door.scope["headers"])) == {b"host", b"x-request-id"}
+
+
 def test_an_id_that_could_forge_a_log_line_is_replaced() -> None:
     sent = call(Seen(), headers={"x-request-id": 'a"} {"event": "x'})
     assert is_ulid(answered(sent)[b"x-request-id"].decode())
