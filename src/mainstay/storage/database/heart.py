@@ -85,6 +85,7 @@ class Heart:
             sent_s = time.monotonic()
             commit(connection)
         self._newcomers.recorded(server)
+        self._watch.trust(server)
         before, self._latest = self._latest, server
         if before not in (None, server):
             self._moved(before)

@@ -9,7 +9,6 @@ in between: limits are set by each BEGIN, in the same round trip that asks which
 """
 
 import re
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -43,8 +42,6 @@ BEGIN_READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + WHO
 BEGIN_S_MAX = 5.0
 ANSWER_S_MAX = 130.0
 """A little more than the server's own limit for a statement."""
-_SILENT_S = 1.0
-"""Who has waited so long for a server that is lost is cut off; others see it by themselves."""
 _COPY_FROM_ROWS = 500
 _INSERT = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \(\?(?:, \?)*\)\Z")
 
@@ -67,17 +64,17 @@ class PostgresqlTransaction:
         self._wait = wait
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        with self._cursor() as cursor:
+        with self._asking(), self._cursor() as cursor:
             self._run(cursor, sql, parameters)
             return cursor.rowcount
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._cursor() as cursor:
+        with self._asking(), self._cursor() as cursor:
             self._run(cursor, sql, parameters)
             return cursor.fetchall()
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        with self._cursor() as cursor:
+        with self._asking(), self._cursor() as cursor:
             self._run(cursor, sql, parameters)
             return cursor.fetchone()
 
@@ -87,7 +84,7 @@ class PostgresqlTransaction:
         first = list(islice(rows, _COPY_FROM_ROWS))
         insert = _INSERT.match(sql) if len(first) == _COPY_FROM_ROWS else None
         try:
-            with self._cursor() as cursor:
+            with self._asking(), self._cursor() as cursor:
                 if insert is None:
                     cursor.executemany(_translated(sql), chain(first, rows))
                 else:
@@ -95,9 +92,10 @@ class PostgresqlTransaction:
         except psycopg.Error as error:
             raise_family(error)
 
+    def _asking(self) -> "_Asking":
+        return _Asking(self._wait)
+
     def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
-        if self._wait is not None:
-            Watch.extend(self._wait, ANSWER_S_MAX)
         # Named here and not taken from the connection, because Django's makes its own kind; binary,
         # because object names would otherwise travel as hexadecimal text.
         cursor = psycopg.Cursor(self._connection)
@@ -109,6 +107,23 @@ class PostgresqlTransaction:
             cursor.execute(_translated(sql), parameters)
         except psycopg.Error as error:
             raise_family(error)
+
+
+class _Asking:
+    """While the server owes an answer. A class, because `contextmanager` costs ten times as much."""
+
+    __slots__ = ("_wait",)
+
+    def __init__(self, wait: Wait | None) -> None:
+        self._wait = wait
+
+    def __enter__(self) -> None:
+        if self._wait is not None:
+            Watch.extend(self._wait, ANSWER_S_MAX)
+
+    def __exit__(self, *_: object) -> None:
+        if self._wait is not None:
+            Watch.rest(self._wait)
 
 
 @lru_cache(maxsize=1024)
@@ -202,7 +217,7 @@ class PostgresqlDatabase:
         wait = self.watch.begin(taken.connection, BEGIN_S_MAX)
         try:
             server = wait.server = begin_on(taken.connection, begin)
-            Watch.extend(wait, ANSWER_S_MAX)
+            Watch.rest(wait)
             if prove:
                 self.leases.prove(server)
         except BaseException as error:
@@ -214,6 +229,7 @@ class PostgresqlDatabase:
         return taken, wait, server
 
     def _end(self, taken: Taken, wait: Wait) -> None:
+        Watch.extend(wait, BEGIN_S_MAX)
         _roll_back(taken.connection)
         self.watch.end(wait)
         self._pool.give_back(taken)
@@ -233,12 +249,12 @@ class PostgresqlDatabase:
         self.dialer.distrust()
         self._pool.forget()
         if server is not None:
-            self.watch.cut(server, silent_since_s=time.monotonic() - _SILENT_S)
+            self.watch.doubt(server)
 
     def _leave(self, server: Server) -> None:
         """Another is the primary now: drop what goes to `server`."""
         self._pool.forget()
-        self.watch.cut(server, silent_since_s=time.monotonic() - _SILENT_S)
+        self.watch.doubt(server)
 
 
 def opened(url: str) -> PostgresqlDatabase:

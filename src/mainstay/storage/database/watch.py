@@ -22,6 +22,10 @@ from mainstay.storage.database.lease import Server
 
 _LOOK_EVERY_S = 0.2
 _SILENT_S = 2.0
+_LOST_S_MAX = 1.0
+"""Who has waited so long for a server that is lost is cut off; most see it by themselves."""
+_LOST_MAX = 100
+_NEVER_S = float("inf")
 
 log = get_logger()
 
@@ -41,6 +45,7 @@ class Watch:
 
     def __init__(self, *, when_silent: Callable[[], None] = lambda: None) -> None:
         self._waits: dict[int, Wait] = {}
+        self._lost: set[Server] = set()
         self._lock = threading.Lock()
         self._something = threading.Event()
         self._thread: threading.Thread | None = None
@@ -63,6 +68,11 @@ class Watch:
         wait.since_s = time.monotonic()
         wait.deadline_s = wait.since_s + limit_s
 
+    @staticmethod
+    def rest(wait: Wait) -> None:
+        """The server has answered, and nothing is asked of it for now."""
+        wait.since_s = wait.deadline_s = _NEVER_S
+
     def end(self, wait: Wait) -> None:
         with self._lock:
             self._waits.pop(id(wait), None)
@@ -76,12 +86,16 @@ class Watch:
         finally:
             self.end(wait)
 
-    def cut(self, server: Server, *, silent_since_s: float) -> None:
-        """Hang up on `server` wherever it has not answered since then: it is not the primary any more."""
+    def doubt(self, server: Server) -> None:
+        """From now on nobody waits long for `server`: it is not the primary any more, or does not say so."""
         with self._lock:
-            for wait in self._waits.values():
-                if wait.server == server and wait.since_s <= silent_since_s:
-                    _hang_up(wait, "its server is not the primary any more")
+            if len(self._lost) >= _LOST_MAX:
+                self._lost.clear()
+            self._lost.add(server)
+
+    def trust(self, server: Server) -> None:
+        """It is the primary after all."""
+        self._lost.discard(server)
 
     def close(self) -> None:
         self._is_closed = True
@@ -110,14 +124,17 @@ class Watch:
             for wait in self._waits.values():
                 if wait.deadline_s < now_s:
                     _hang_up(wait, "the server did not answer in time")
+                elif wait.server in self._lost and now_s - wait.since_s > _LOST_S_MAX:
+                    _hang_up(wait, "its server is not the primary any more")
                 is_silent = is_silent or now_s - wait.since_s > _SILENT_S
         return is_silent
 
 
 def _hang_up(wait: Wait, because: str) -> None:
     """Called with the lock held, so that the connection is not closed nor its number reused meanwhile."""
-    wait.deadline_s = float("inf")
-    log.warning("database.connection_cut", reason=because, waited_s=round(time.monotonic() - wait.since_s, 1))
+    waited_s = round(time.monotonic() - wait.since_s, 1)
+    wait.since_s = wait.deadline_s = _NEVER_S
+    log.warning("database.connection_cut", reason=because, waited_s=waited_s)
     with (
         suppress(OSError, psycopg.OperationalError),  # it is lost already
         socket.socket(fileno=os.dup(wait.connection.pgconn.socket)) as line,
