@@ -89,6 +89,7 @@ class Secrets:
             insert_wrapped(tx, name, wrapped, now_ms=self._clock.now_ms())
             found = wrapped_in(tx, name)
         assert found is not None, "inserted, or there before"
+        self._remember(name, found)
         return self._opened(name, found)
 
     def put(self, name: str, value: str) -> None:
@@ -134,9 +135,13 @@ class Secrets:
                 raise
             log.warning("cluster.secret_remembered", name=name)
             return remembered
-        if wrapped is not None and self._shelf is not None:
-            self._shelf.keep(name, wrapped)
+        if wrapped is not None:
+            self._remember(name, wrapped)
         return wrapped
+
+    def _remember(self, name: str, wrapped: str) -> None:
+        if self._shelf is not None:
+            self._shelf.keep(name, wrapped)
 
     def _opened(self, name: str, wrapped: str) -> str:
         return self.unwrap(name, wrapped).decode()
