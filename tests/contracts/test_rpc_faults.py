@@ -386,6 +386,46 @@ def test_an_answer_without_its_end_is_cut_however_politely_http_ends(cluster: Cl
         app.push(Said(b"x"))
 
 
+@pytest.mark.parametrize("begins_with", [frame(Kind.BEGUN), b""])
+def test_what_is_no_frame_is_no_answer(cluster: Cluster, begins_with: bytes) -> None:
+    """A push is not called good, and a fetch is asked of another node."""
+
+    async def door(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": begins_with, "more_body": True})
+        if begins_with:
+            await receive()
+        await send({"type": "http.response.body", "body": b"\xffnonsense", "more_body": True})
+        await asyncio.sleep(DEADLINE_S)
+
+    odd = cluster.start(Noting(say_pack))
+    odd._server.config.loaded_app = door
+    cluster.nodes[0] = replace(odd.node, labels=frozenset({"odd"}))
+    cluster.labels[7] = "odd"
+    cluster.start(Noting(say_pack))
+    with app_node(cluster) as app:
+        assert app.fetch() == b"pack"
+    with app_node(cluster) as app:
+        if begins_with:
+            with pytest.raises(OutcomeUnknown):
+                app.push(Said(b"x"))
+        else:
+            assert app.push(Said(b"x")) == b"pack"
+
+
+def test_a_bug_over_there_is_said_without_its_details(cluster: Cluster) -> None:
+    async def trip(source: ByteSource, sink: ByteSink) -> None:
+        raise ZeroDivisionError("secret")
+
+    service = Noting(trip)
+    cluster.start(service)
+    with app_node(cluster) as app:
+        with pytest.raises(Unavailable, match="something went wrong on the node") as told:
+            app.fetch()
+        assert "secret" not in str(told.value)
+
+
 def test_a_node_that_falls_silent_in_the_middle_is_given_up(cluster: Cluster) -> None:
     hold = threading.Event()
 

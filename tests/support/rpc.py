@@ -34,7 +34,7 @@ from mainstay.repository.remote.service import RemoteGitService
 from mainstay.repository.remote.wire import Patience
 from mainstay.storage.ledger import Ledger
 
-HASTY = Patience(connect_s_max=5.0, begin_s_max=5.0, silence_s_max=20.0, alive_s=0.2)
+HASTY = Patience(connect_s_max=5.0, begin_s_max=10.0, alive_s=0.2)
 
 
 class OwnSecrets:

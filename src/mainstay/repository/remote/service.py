@@ -242,12 +242,19 @@ class RemoteGitService:
         """Ask one node after another until one has answered."""
         last: MainstayError = NoGitNode("no git node was asked")
         request_id, parameters = _request_id(), call.encode()
-        for node in (await self._roster.order_for(call.repository_id))[:_ATTEMPTS_MAX]:
+        nodes = (await self._roster.order_for(call.repository_id))[:_ATTEMPTS_MAX]
+        for node in nodes:
             try:
                 source.start_again()
                 with self._roster.busy(node):
                     await self._connected().ask(
-                        node, call.name, parameters, source=source, sink=sink, request_id=request_id
+                        node,
+                        call.name,
+                        parameters,
+                        source=source,
+                        sink=sink,
+                        request_id=request_id,
+                        is_last=node is nodes[-1],
                     )
             except NotServed as failed:
                 self._roster.failed(node)
@@ -277,11 +284,11 @@ def may_ask_another(*, can_start_again: bool, answered_bytes: int, time_left_s: 
 
 def _verdict(call: Call, failed: NotServed, sink: NotedSink) -> Exception:
     """What to make of a call that broke off and cannot be made again."""
-    if failed.said:
+    if isinstance(call, UploadPack) and sink.bytes_written:
+        return AnswerCut("the node that made this answer went away")
+    if failed.said or isinstance(call, UploadPack):
         return failed.error
-    if isinstance(call, ReceivePack):
-        return OutcomeUnknown("the node that took this push went away in the middle of it")
-    return AnswerCut("the node that made this answer went away") if sink.bytes_written else failed.error
+    return OutcomeUnknown("the node that took this push went away in the middle of it")
 
 
 async def _all_of(source: ByteSource) -> bytes:

@@ -11,8 +11,8 @@ Nothing of what the client says is taken before the node has said BEGUN. Until t
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -20,13 +20,14 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mainstay.cluster.identity import server_name_of
 from mainstay.cluster.placement import GitNode
-from mainstay.foundation.errors import Invalid, MainstayError, OutcomeUnknown, Unavailable
+from mainstay.foundation.errors import MainstayError, OutcomeUnknown, Unavailable
 from mainstay.foundation.logs import Secret, get_logger
 from mainstay.foundation.metrics import counter
 from mainstay.repository.remote import faults, frames
 from mainstay.repository.remote.calls import address_of
-from mainstay.repository.remote.frames import FrameReader, Kind, data_frames, frame
+from mainstay.repository.remote.frames import BadFrame, Frame, FrameReader, Kind, data_frames, frame
 from mainstay.repository.remote.kept import Kept
+from mainstay.repository.remote.strict import BadFields
 from mainstay.repository.streams import ByteSink, ByteSource
 from mainstay.repository.threads import ended
 
@@ -44,8 +45,10 @@ class Patience:
     """How long to wait for another node."""
 
     connect_s_max: float = 2.0
-    begin_s_max: float = 6.0
-    """From the request to BEGUN; a node that is full says so within half of it."""
+    begin_s_max: float = 4.0
+    """From the request to BEGUN; a node that is full says so in less."""
+    last_begin_s_max: float = 12.0
+    """The same where there is nobody else to ask."""
     silence_s_max: float = 20.0
     """A node that works says ALIVE every `alive_s`."""
     alive_s: float = 5.0
@@ -93,23 +96,28 @@ class Wire:
         source: ByteSource,
         sink: ByteSink,
         request_id: str,
+        is_last: bool,
     ) -> None:
         """Make the call. Returns when the answer was whole. Raises `NotServed`, what the node said it
         failed with, and what `source` and `sink` raise.
         """
         call = _Call(node, name, parameters, request_id, self._patience)
-        async with self._opened(call) as (response, reader):
+        begin_s_max = self._patience.last_begin_s_max if is_last else self._patience.begin_s_max
+        async with self._opened(call, begin_s_max) as (response, reader):
             await _Conversation(call, response, reader, self._patience).hold(source, sink)
 
     @asynccontextmanager
-    async def _opened(self, call: "_Call") -> AsyncIterator[tuple[aiohttp.ClientResponse, FrameReader]]:
+    async def _opened(
+        self, call: "_Call", begin_s_max: float
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, FrameReader]]:
         """The answer, once it has begun. The connection is closed unless both bodies came to their end."""
         response = None
         try:
             try:
-                async with asyncio.timeout(self._patience.begin_s_max):
-                    response = await self._admitted(call)
-                    reader = await _begun(response, call)
+                with _understood(call):
+                    async with asyncio.timeout(begin_s_max):
+                        response = await self._admitted(call)
+                        reader = await _begun(response, call)
             except TimeoutError as error:
                 raise _not_served("timeout", call, error) from error
             except aiohttp.ClientSSLError as error:
@@ -216,17 +224,20 @@ class _Conversation:
         await self._call.pieces.put(None)
 
     async def _hear(self, sink: ByteSink) -> None:
-        while True:
-            while (found := self._reader.next()) is not None:
-                if found.kind is Kind.DATA:
-                    BYTES.labels("received").inc(len(found.body))
-                    await sink.write(found.body)
-                elif found.kind is Kind.END:
-                    await self._see_the_end()
-                    return
-                elif found.kind is Kind.FAILED:
-                    raise _failed(found.body)
-            self._reader.feed(await self._read())
+        with _understood(self._call):
+            while not self._reader.ended:
+                while (found := self._reader.next()) is not None:
+                    await self._take(found, sink)
+                if not self._reader.ended:
+                    self._reader.feed(await self._read())
+        await self._see_the_end()
+
+    async def _take(self, found: Frame, sink: ByteSink) -> None:
+        if found.kind is Kind.DATA:
+            BYTES.labels("received").inc(len(found.body))
+            await sink.write(found.body)
+        elif found.kind is Kind.FAILED:
+            raise _failed(found.body)
 
     async def _read(self) -> bytes:
         try:
@@ -284,6 +295,15 @@ class _NodeResolver(AbstractResolver):
         """Nothing is held."""
 
 
+@contextmanager
+def _understood(call: _Call) -> Iterator[None]:
+    """What a node says that is no frame, or no error, is no answer."""
+    try:
+        yield
+    except (BadFrame, BadFields) as error:
+        raise _not_served("garbled", call, error) from error
+
+
 async def _begun(response: aiohttp.ClientResponse, call: _Call) -> FrameReader:
     """Wait for BEGUN, then let the data go."""
     reader = FrameReader()
@@ -295,7 +315,7 @@ async def _begun(response: aiohttp.ClientResponse, call: _Call) -> FrameReader:
     if found.kind is Kind.FAILED:
         raise _failed(found.body)
     if found.kind is not Kind.BEGUN:
-        raise Invalid(f"node {call.node.id} began its answer with {found.kind.name}")
+        raise BadFrame(f"the answer began with {found.kind.name}")
     call.begun.set()
     return reader
 
