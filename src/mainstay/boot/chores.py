@@ -16,6 +16,7 @@ from mainstay.foundation.logs import get_logger
 from mainstay.jobs import queue
 from mainstay.jobs.schedule import Periodic
 from mainstay.jobs.worker import Work
+from mainstay.ops import standbys
 from mainstay.product.accounts.limits import forget_old_failures
 from mainstay.repository.maintenance import Leave, MaintenanceSettings, decide
 from mainstay.repository.quarantine import remove_forgotten
@@ -72,6 +73,7 @@ class Chores:
     def of_this_node(self) -> Mapping[str, Callable[[], object]]:
         """By name; each is quick, and done about once a minute."""
         return {
+            "count_standbys": lambda: standbys.note(self._stores.database),
             "evict": self._tools.copies.evict,
             "forget_password": self._forget_password,
             "remove_quarantines": lambda: remove_forgotten(

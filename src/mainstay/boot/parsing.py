@@ -161,6 +161,18 @@ def whole_number_or_auto(least: int, most: int) -> Callable[[str], int | None]:
     return read
 
 
+def words(*known: str) -> Callable[[str], frozenset[str]]:
+    """Any of the words, with commas between; none: nothing."""
+
+    def read(text: str) -> frozenset[str]:
+        given = frozenset(part.strip() for part in text.split(",") if part.strip())
+        if unknown := given - set(known):
+            raise Invalid(f"{', '.join(sorted(unknown))}: choose from {', '.join(known)}")
+        return given
+
+    return read
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:

@@ -94,6 +94,9 @@ class NodeSettings:
     """The doors where they do so: http, https, ssh; all of them by default."""
     push_hold_seconds: int
     """How long a push waits for a database that is away before it fails."""
+    declared_ha: frozenset[str]
+    """Parts that `doctor --ha` cannot look into and that you say survive a loss: `balancer`, `database` (a
+    managed one that replicates out of sight), `object_store`. Shown as declared, never as verified."""
     stale_reads_seconds: int
     """How long fetches go on from what is known while the database is away; 0: not at all."""
     log_format: LogFormat
@@ -138,6 +141,7 @@ _OPTIONS: Mapping[str, _Option] = {
     "proxy_protocol": _Option(parsing.networks),
     "proxy_protocol_on": _Option(parsing.doors, "http,https,ssh"),
     "push_hold_seconds": _Option(parsing.whole_number(0, 3600), "60"),
+    "declared_ha": _Option(parsing.words("balancer", "database", "object_store")),
     "stale_reads_seconds": _Option(parsing.whole_number(0, 86_400), "0"),
     "log_format": _Option(parsing.one_of("auto", "json", "text"), "auto"),
     "log_level": _Option(parsing.one_of("debug", "info", "warning", "error"), "info"),

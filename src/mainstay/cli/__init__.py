@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "completion": "Print the shell's completion script.",
     "config": "Look at the settings.",
     "debug": "Tools for those who break things on purpose.",
+    "doctor": "Look for what is wrong, and for what is single.",
     "fsck": "Verify packs, manifests and the log of refs.",
     "join": "Make this machine a node of a cluster.",
     "lb": "Configure a load balancer before the nodes.",

@@ -8,11 +8,12 @@ from mainstay.boot import django_settings
 from mainstay.boot.django_settings import database_from
 
 
-def test_a_url_of_several_hosts_passes_through_and_looks_for_the_one_that_writes() -> None:
+def test_a_url_of_several_hosts_passes_through_and_our_engine_finds_the_one_that_writes() -> None:
     told = database_from("postgresql://ada:p%40ss@db1:5432,db2:5433/main%20stay")
     assert (told["HOST"], told["PORT"]) == ("db1,db2", "5432,5433")
     assert (told["NAME"], told["USER"], told["PASSWORD"]) == ("main stay", "ada", "p@ss")
-    assert told["OPTIONS"]["target_session_attrs"] == "read-write"
+    assert told["ENGINE"] == "mainstay.storage.database.orm"
+    assert "target_session_attrs" not in told["OPTIONS"], "it would choose an old primary that stands first"
 
 
 def test_options_of_the_url_pass_through_and_beat_our_defaults() -> None:
@@ -22,7 +23,8 @@ def test_options_of_the_url_pass_through_and_beat_our_defaults() -> None:
     )
     options = told["OPTIONS"]
     assert (options["sslmode"], options["sslrootcert"]) == ("verify-full", "/ca.pem")
-    assert (options["connect_timeout"], options["target_session_attrs"]) == ("2", "any")
+    assert options["connect_timeout"] == "2"
+    assert "target_session_attrs" not in options
     assert options["keepalives_idle"] == 10
 
 
