@@ -2,10 +2,13 @@
 
 Without them one client can fill the memory with an endless header, or hold connections open by sending a
 byte a minute. Bodies have their limits in the doors.
+
+And an answer that is made in one turn of the loop goes out in one piece: uvicorn writes its head, its body
+and its end one by one, and each would be a packet that wakes the client up.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -15,12 +18,43 @@ SILENT_BYTES_MAX = 64 * 1024
 HEAD_SECONDS_MAX = 15.0
 CONNECTIONS_MAX = 4096
 """More are answered 503 at once."""
+_GATHERED_BYTES_MAX = 16 * 1024
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-type: text/plain\r\ncontent-length: 28\r\nconnection: close\r\n\r\n"
     b"the request head is too big\n"
 )
+
+
+class GatheringTransport:
+    """A transport that sends what is written in one turn of the loop together, up to a limit."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._pieces: list[bytes] = []
+        self._held_bytes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """All but writing and closing is the transport's own."""
+        return getattr(self._transport, name)
+
+    def write(self, piece: bytes) -> None:
+        if not self._pieces:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._pieces.append(piece)
+        self._held_bytes += len(piece)
+        if self._held_bytes > _GATHERED_BYTES_MAX:
+            self._send()  # so that the transport can say when it is full
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        pieces, self._pieces, self._held_bytes = self._pieces, [], 0
+        if pieces and not self._transport.is_closing():
+            self._transport.writelines(pieces)
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -31,7 +65,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", GatheringTransport(transport)))
         self._silent_bytes = 0
         self._in_head = True
         self._deadline: asyncio.TimerHandle | None = None

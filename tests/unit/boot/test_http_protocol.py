@@ -8,7 +8,12 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from mainstay.boot import http_protocol
-from mainstay.boot.http_protocol import SILENT_BYTES_MAX, BoundedHttpProtocol, server_options
+from mainstay.boot.http_protocol import (
+    SILENT_BYTES_MAX,
+    BoundedHttpProtocol,
+    GatheringTransport,
+    server_options,
+)
 
 
 class Line(asyncio.Transport):
@@ -17,12 +22,17 @@ class Line(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.packets: list[bytes] = []
         self.closed = False
         self.hung_up = False
         """Whether it was closed before the client closed it."""
 
     def write(self, data: Any) -> None:
         self.written += bytes(data)
+        self.packets.append(bytes(data))
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(list_of_data))
 
     def close(self) -> None:
         self.closed = True
@@ -66,6 +76,52 @@ def talk(*pieces: bytes) -> Line:
 def test_an_ordinary_request_is_answered() -> None:
     line = talk(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
     assert line.written.startswith(b"HTTP/1.1 200")
+
+
+def test_a_short_answer_goes_out_in_one_piece() -> None:
+    line = talk(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert line.packets == [line.written]
+    assert line.written.endswith(b"\r\n\r\nok")
+
+
+def test_what_is_written_before_a_close_is_sent_before_it() -> None:
+    async def run() -> Line:
+        line = Line()
+        gathering = GatheringTransport(line)
+        gathering.write(b"last ")
+        gathering.write(b"words")
+        assert line.packets == []
+        gathering.close()
+        assert line.closed
+        await asyncio.sleep(0)
+        return line
+
+    assert asyncio.run(run()).packets == [b"last words"]
+
+
+def test_much_is_not_held_so_that_the_transport_can_say_when_it_is_full() -> None:
+    async def run() -> Line:
+        line = Line()
+        gathering = GatheringTransport(line)
+        for _ in range(5):
+            gathering.write(b"a" * 8192)
+        assert len(line.packets) == 1, "three at once, and two that wait for the end of the turn"
+        await asyncio.sleep(0)
+        return line
+
+    assert [len(packet) for packet in asyncio.run(run()).packets] == [3 * 8192, 2 * 8192]
+
+
+def test_what_is_written_to_a_lost_connection_is_dropped() -> None:
+    async def run() -> Line:
+        line = Line()
+        gathering = GatheringTransport(line)
+        gathering.write(b"to nobody")
+        line.close()
+        await asyncio.sleep(0)
+        return line
+
+    assert asyncio.run(run()).packets == []
 
 
 def test_an_endless_head_is_cut_off() -> None:
