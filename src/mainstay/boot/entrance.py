@@ -8,13 +8,14 @@ the address in `scope["client"]`, the scheme in `scope["scheme"]`, the id in the
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from mainstay.boot.forwarded import client_address, is_request_id, is_trusted, scheme_of
 from mainstay.boot.parsing import Networks
 from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import bound, get_logger
-from mainstay.foundation.metrics import counter, histogram
+from mainstay.foundation.metrics import Counter, Histogram, counter, histogram
 
 log = get_logger()
 
@@ -130,10 +131,32 @@ class _Visit:
         await self.send({"type": "http.response.body", "body": body})
 
     def count(self) -> None:
-        REQUESTS.labels(self._door, f"{self._status // 100}xx" if self._status else "none").inc()
-        SECONDS.labels(self._door).observe(time.monotonic() - self._started_s)
-        RECEIVED.labels(self._door).inc(self._received_bytes)
-        SENT.labels(self._door).inc(self._sent_bytes)
+        numbers = _numbers_of(self._door, f"{self._status // 100}xx" if self._status else "none")
+        numbers.requests.inc()
+        numbers.seconds.observe(time.monotonic() - self._started_s)
+        numbers.received.inc(self._received_bytes)
+        numbers.sent.inc(self._sent_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The numbers of requests of one kind."""
+
+    requests: Counter
+    seconds: Histogram
+    received: Counter
+    sent: Counter
+
+
+@lru_cache(maxsize=64)
+def _numbers_of(door: str, status: str) -> _Numbers:
+    """To find them by their labels takes as long as to count."""
+    return _Numbers(
+        requests=REQUESTS.labels(door, status),
+        seconds=SECONDS.labels(door),
+        received=RECEIVED.labels(door),
+        sent=SENT.labels(door),
+    )
 
 
 class AnswerCut(Exception):

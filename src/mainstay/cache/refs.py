@@ -8,7 +8,7 @@ read again.
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -33,7 +33,7 @@ class RefListing:
 
     repository: Repository
     refs: tuple[Ref, ...]
-    encoded: dict[str, bytes] = field(default_factory=dict)
+    encoded: dict[Hashable, bytes] = field(default_factory=dict)
     """Wire forms made from this listing, kept by whoever made them. Benign race: equal bytes twice."""
 
     @property

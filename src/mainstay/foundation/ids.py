@@ -10,6 +10,7 @@ import os
 from mainstay.foundation.clock import SYSTEM
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _RANDOM_BYTES = 10
 _LENGTH = 26
 
@@ -17,7 +18,7 @@ _LENGTH = 26
 def new_ulid() -> str:
     """Return a fresh ULID, such as `01JD6Q9Z4M8W3N5V7X2Y1B0CDE`."""
     value = (SYSTEM.now_ms() << 80) | int.from_bytes(os.urandom(_RANDOM_BYTES))
-    return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+    return "".join([_PAIRS[(value >> shift) & 1023] for shift in range(5 * (_LENGTH - 2), -1, -10)])
 
 
 def is_ulid(text: str) -> bool:

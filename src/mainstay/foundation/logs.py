@@ -8,6 +8,7 @@ A secret has a type that cannot be printed, and a field named like one is hidden
 """
 
 import hmac
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
@@ -23,6 +24,7 @@ _HIDDEN = "[hidden]"
 _SECRET_FIELDS = frozenset({"password", "token", "secret", "authorization", "private_token", "passphrase"})
 _FIELD_CHARS_MAX = 4096
 """A field that a client can fill must not fill the disk."""
+_JSON = json.JSONEncoder(default=repr)
 
 
 class Secret:
@@ -94,8 +96,11 @@ def get_logger() -> FilteringBoundLogger:
 @contextmanager
 def bound(**fields: Any) -> Iterator[None]:
     """Put fields on every line written inside the block, by whatever room."""
-    with structlog.contextvars.bound_contextvars(**fields):
+    before = structlog.contextvars.bind_contextvars(**fields)
+    try:
         yield
+    finally:
+        structlog.contextvars.reset_contextvars(**before)
 
 
 def configure(
@@ -128,10 +133,14 @@ def _processors(process: str) -> list[Any]:
 
 def _renderers(*, as_json: bool) -> list[Any]:
     if as_json:
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=repr)]
+        return [structlog.processors.format_exc_info, _render_json]
     # A plain trace: the rich one prints local variables, and those may be passwords.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=32, exception_formatter=plain)]
+
+
+def _render_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    return _JSON.encode(event)
 
 
 def _named(process: str) -> Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]:

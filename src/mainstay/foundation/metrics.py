@@ -25,6 +25,19 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from mainstay.foundation.settings import metrics_directory
 
+__all__ = [
+    "BYTES",
+    "CONTENT_TYPE",
+    "SECONDS",
+    "Counter",
+    "Gauge",
+    "Histogram",
+    "counter",
+    "exposition",
+    "gauge",
+    "histogram",
+]
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0)
 """Buckets for durations, from a look-up to a clone of a monorepo."""

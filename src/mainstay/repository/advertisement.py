@@ -32,12 +32,11 @@ def v2() -> bytes:
 
 def ls_refs(request: protocol_v2.LsRefs, listing: RefListing) -> bytes:
     """The answer to `ls-refs`. The few forms that clones and fetches use are kept with the listing."""
-    key = f"v2:{request}"
-    made = listing.encoded.get(key)
+    made = listing.encoded.get(request)
     if made is None:
         made = b"".join(protocol_v2.ls_refs_response(request, listing.lines, _head(listing)))
         if len(listing.encoded) < _FORMS_KEPT and len(request.prefixes) <= _PREFIXES_KEPT:
-            listing.encoded[key] = made
+            listing.encoded[request] = made
     return made
 
 

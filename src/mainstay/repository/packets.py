@@ -3,6 +3,8 @@
 from mainstay.git.protocol import v0, v2
 from mainstay.repository.streams import ByteSink, ByteSource
 
+_SMALL_BYTES = 1024
+
 
 class CutOff(Exception):
     """The client ended in the middle of a request: there is nobody to answer."""
@@ -23,6 +25,10 @@ class RequestsV2:
                 if self._reader.is_between_requests:
                     return None
                 raise CutOff
+            if len(chunk) <= _SMALL_BYTES and self._reader.is_between_requests:
+                request = v2.whole_request(chunk)
+            if request is not None:
+                return request
             self._reader.feed(chunk)
         return request
 

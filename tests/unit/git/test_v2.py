@@ -41,6 +41,18 @@ def test_ls_refs_is_read() -> None:
     assert read(encode(b"command=ls-refs\n") + FLUSH) == v2.LsRefs(False, False, False, ())
 
 
+def test_a_whole_request_is_read_as_the_reader_reads_it_and_nothing_else_is() -> None:
+    asked = request(b"ls-refs", b"peel", b"ref-prefix refs/heads/")
+    for _ in range(2):  # the second time it is remembered
+        assert v2.whole_request(asked) == read(asked)
+        assert v2.whole_request(FLUSH) == v2.Goodbye()
+        assert v2.whole_request(b"") is None
+        assert v2.whole_request(asked[:-1]) is None
+        assert v2.whole_request(asked + FLUSH) is None
+        with pytest.raises(WrongRequest):
+            v2.whole_request(request(b"ls-refs", b"everything"))
+
+
 def test_so_many_prefixes_are_all_ignored() -> None:
     lines = [b"ref-prefix %d" % number for number in range(v2.PREFIXES_MAX)]
     few, many = read(request(b"ls-refs", *lines[:-1])), read(request(b"ls-refs", *lines))

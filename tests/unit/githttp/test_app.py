@@ -419,6 +419,39 @@ def test_a_client_that_hangs_up_stops_the_work() -> None:
     assert asyncio.run(scenario()).service.cancelled == 1
 
 
+def test_the_limit_of_somebody_else_is_no_client_that_went_away(door: Door) -> None:
+    async def run_out_of_time(sink: ByteSink) -> None:
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+
+    door.service.during = run_out_of_time
+    reply = door.ask("POST", f"{OPEN}/git-upload-pack", UPLOAD_REQUEST)
+    assert reply.status == 500
+
+
+def test_a_request_that_is_cancelled_takes_its_work_along() -> None:
+    async def scenario() -> Door:
+        door, working = Door(), asyncio.Event()
+
+        async def endless(sink: ByteSink) -> None:
+            working.set()
+            await asyncio.Event().wait()
+
+        door.service.during = endless
+        client = Client([b"want"])
+        request = asyncio.create_task(
+            client.request(door.application, "POST", f"{OPEN}/git-upload-pack", UPLOAD_REQUEST)
+        )
+        await working.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert asyncio.all_tasks() == {asyncio.current_task()}, "nobody is left listening"
+        return door
+
+    assert asyncio.run(scenario()).service.cancelled == 1
+
+
 def test_a_client_that_takes_nothing_is_cut() -> None:
     class Stuck(Client):
         async def send(self, message: Any) -> None:

@@ -24,7 +24,7 @@ from mainstay.doors.githttp.turnstile import Turnstile
 from mainstay.doors.githttp.visit import OPEN, Scope, Visit, request_id_of
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Invalid, MainstayError, OutcomeUnknown
-from mainstay.foundation.logs import bound, get_logger
+from mainstay.foundation.logs import get_logger
 from mainstay.git.protocol import advertise
 from mainstay.git.protocol.services import Service
 from mainstay.product.projects.admission import Admission, GitGate
@@ -84,12 +84,11 @@ class GitHttp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = self._arrive(scope, send)
         OPEN.inc()
-        with bound(request_id=visit.request_id):
-            try:
-                await self._answer(visit, receive)
-            finally:
-                OPEN.dec()
-                visit.report(ended_s=self._clock.monotonic_s())
+        try:
+            await self._answer(visit, receive)
+        finally:
+            OPEN.dec()
+            visit.report(ended_s=self._clock.monotonic_s())
 
     def _arrive(self, scope: Scope, send: Send) -> Visit:
         headers = dict(scope["headers"])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from mainstay.access.actors import Actor
@@ -11,7 +12,7 @@ from mainstay.doors.githttp.body import Body
 from mainstay.doors.githttp.target import Target
 from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import get_logger
-from mainstay.foundation.metrics import BYTES, counter, gauge, histogram
+from mainstay.foundation.metrics import BYTES, Counter, Histogram, counter, gauge, histogram
 
 log = get_logger()
 
@@ -69,11 +70,33 @@ class Visit:
     def _count(self, elapsed_s: float, received_bytes: int) -> None:
         service = self.target.service.value if self.target else "none"
         endpoint = self.target.endpoint.value if self.target else "none"
-        _REQUESTS.labels(endpoint, service, self.answer.status).inc()
-        _SECONDS.labels(endpoint, service).observe(elapsed_s)
-        _SENT.labels(service).observe(self.answer.sent_bytes)
+        numbers = _numbers_of(endpoint, service, self.answer.status)
+        numbers.requests.inc()
+        numbers.seconds.observe(elapsed_s)
+        numbers.sent.observe(self.answer.sent_bytes)
         if received_bytes:
-            _RECEIVED.labels(service).observe(received_bytes)
+            numbers.received.observe(received_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The numbers of requests of one kind."""
+
+    requests: Counter
+    seconds: Histogram
+    received: Histogram
+    sent: Histogram
+
+
+@lru_cache(maxsize=256)
+def _numbers_of(endpoint: str, service: str, status: int) -> _Numbers:
+    """To find them by their labels takes as long as to count."""
+    return _Numbers(
+        requests=_REQUESTS.labels(endpoint, service, status),
+        seconds=_SECONDS.labels(endpoint, service),
+        received=_RECEIVED.labels(service),
+        sent=_SENT.labels(service),
+    )
 
 
 def request_id_of(header: bytes) -> str:

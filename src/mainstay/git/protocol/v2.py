@@ -9,6 +9,7 @@ Format: https://git-scm.com/docs/protocol-v2
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from mainstay.git.objectnames import Oid
 from mainstay.git.protocol.advertise import Head, RefLine
@@ -104,6 +105,18 @@ class RequestReader:
                 return _understood(draft)
             _take(self._draft, packet)
         return None
+
+
+@lru_cache(maxsize=256)
+def whole_request(data: bytes) -> Request | None:
+    """The one request that `data` is, or None when it is less or more. Raises as `RequestReader` does.
+
+    Pure, and clients say the same again and again, so the last answers are remembered: give it small data.
+    """
+    reader = RequestReader()
+    reader.feed(data)
+    request = reader.next()
+    return request if reader.is_between_requests else None
 
 
 def _take(draft: _Draft, packet: bytes | Delim | ResponseEnd) -> None:

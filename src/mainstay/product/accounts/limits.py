@@ -38,12 +38,10 @@ class TooManyAttempts(Unavailable):
 def counted_as(address: str, settings: AccountsSettings) -> str | None:
     """The key under which failures of `address` are counted, or None when they are not."""
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        parsed = _parsed(address)
     except ValueError:
         # Not an address, such as the name of a socket: these are counted together when they are odd.
         return address if 0 < len(address) <= _OTHER_MAX and address.isprintable() else "unknown"
-    if isinstance(parsed, ipaddress.IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed
     if any(parsed in network for network in _networks(settings.never_banned)):
         return None
     if isinstance(parsed, ipaddress.IPv6Address):
@@ -84,6 +82,13 @@ def forget_old_failures(database: Database, clock: Clock) -> int:
             "DELETE FROM accounts_failedsignin WHERE window_started_ms < ? AND banned_until_ms < ?",
             (before_ms, before_ms),
         )
+
+
+@lru_cache(maxsize=4096)
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address without its zone, an IPv4 one mapped into IPv6 as IPv4. Raises `ValueError`."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
 @lru_cache(maxsize=8)
