@@ -30,7 +30,9 @@ _DATABASE_LIMIT_S = 1.0
 """Twice this and the pause make less than three seconds until a node that is alone is out of rotation."""
 _OBJECTS_EVERY_S = 5.0
 _OBJECTS_PATIENCE_S = 12.0
-"""An object store may be slow for a moment; warm repositories do not even notice."""
+_OBJECTS_GRACE_S = 30.0
+"""An object store may be slow for a moment, and warm repositories do not even notice; and a request that
+hung in an outage may hang longer here than elsewhere. Only after this long a node without it is out."""
 _NAMES = {DATABASE: "database", OBJECTS: "object store"}
 
 UP = gauge(
@@ -50,6 +52,8 @@ class _Outage:
 
     verdict: Verdict = WELL
     was_shared: bool = False
+    own_since_s: float | None = None
+    """Since when it is this node's own trouble."""
 
 
 class Watch:
@@ -141,7 +145,7 @@ class Watch:
             peers=[] if answers else self._questions.ask(self.peers, dependency),
             was_shared=outage.was_shared,
         )
-        verdict = decide(view)
+        verdict = self._with_grace(dependency, decide(view))
         if verdict.kind != outage.verdict.kind:
             say = log.info if verdict is WELL else log.warning
             say("watch.judged", dependency=dependency, verdict=verdict.kind, because=verdict.because)
@@ -149,6 +153,18 @@ class Watch:
         outage.was_shared = verdict.kind == "shared" and bool(view.peers)
         UP.labels(dependency).set(answers)
         SEEN_AGE.labels(dependency).set(self._probers[dependency].seen_ago_s)
+
+    def _with_grace(self, dependency: str, verdict: Verdict) -> Verdict:
+        """The object store is less urgent: trouble of this node's own counts when it lasts."""
+        outage, now_s = self._outages[dependency], self._clock.monotonic_s()
+        if verdict.takes_traffic:
+            outage.own_since_s = None
+        elif outage.own_since_s is None:
+            outage.own_since_s = now_s
+        if dependency == DATABASE or outage.own_since_s is None:
+            return verdict
+        lasted = now_s - outage.own_since_s >= _OBJECTS_GRACE_S
+        return verdict if lasted else Verdict("shared", f"{verdict.because}, so far")
 
     def _count_nodes(self) -> None:
         listing = self._listing

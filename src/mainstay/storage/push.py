@@ -31,7 +31,7 @@ from mainstay.storage import journal
 from mainstay.storage.database import DatabaseAway
 from mainstay.storage.hold import NO_HOLD, Hold, Patience
 from mainstay.storage.ledger import Ledger, Push, PushOutcome, Repository
-from mainstay.storage.objects import ObjectStore
+from mainstay.storage.objects import ObjectStore, StoreAway
 from mainstay.storage.upload import PackFiles, Uploads
 
 INTENT_RECORDED = declare("push.intent_recorded", "the ledger knows which objects are about to be written")
@@ -78,6 +78,9 @@ class PushStore:
             self._uploads.store(packs, lambda: self._prepare(push, repository))
             failpoint(OBJECTS_STORED)
             outcome = self._commit(replace(push, intents=(intent,)), intent, patience)
+        except StoreAway:
+            self._uploads.abandon(intent)  # it names everything that may be there; the sweeper deletes it
+            raise
         except MainstayError:
             self._give_up(push, repository, intent)
             raise

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from mainstay.foundation.errors import Conflict, NotFound
+from mainstay.foundation.errors import Conflict, NotFound, Unavailable
 
 CONTENT_BYTES_MAX: Final = 64 << 20
 """What `put_bytes` takes at most; anything larger comes from a file."""
+
+
+class StoreAway(Unavailable):
+    """The store failed or did not answer, again and again. Asking once more now only takes time."""
 
 
 class KeyTaken(Conflict):

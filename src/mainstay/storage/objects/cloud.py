@@ -32,7 +32,7 @@ from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import get_logger
-from mainstay.storage.objects import CONTENT_BYTES_MAX, KeyTaken, NoSuchObject, StoredObject
+from mainstay.storage.objects import CONTENT_BYTES_MAX, KeyTaken, NoSuchObject, StoreAway, StoredObject
 from mainstay.storage.objects.keys import checked_key, checked_prefix, folder_of
 from mainstay.storage.objects.location import CloudLocation
 
@@ -62,10 +62,6 @@ _RETRIES: "RetryConfig" = {
         "base": 2,
     },
 }
-
-
-class StoreAway(Unavailable):
-    """The store was asked again and again, and failed or did not answer."""
 
 
 class CloudStore:

@@ -1,0 +1,201 @@
+"""What two nodes do when the database or the object store is away, for one of them or for both."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from support.git_client import fsck
+from support.pair import Pair, Wired, pair_of_nodes, seconds_until
+from support.people import Person, person
+from support.postgres import PostgresServer
+from support.s3 import S3Server
+from support.servers import wait_until
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("degraded")]
+
+OUT_S_MAX = 3.0
+SLACK_S = 5.0
+"""This machine does other things, too."""
+REFUSED_S_MAX = 30.0
+
+
+@pytest.fixture(scope="module")
+def pair(
+    postgres_server: PostgresServer, moto: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    environment = {"MAINSTAY_STALE_READS_SECONDS": "600", "MAINSTAY_PUSH_HOLD_SECONDS": "2"}
+    with pair_of_nodes(postgres_server, moto, tmp_path_factory.mktemp("pair"), environment) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def ada(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    return person(pair.a.node, tmp_path_factory.mktemp("ada"), "ada")
+
+
+@pytest.fixture(scope="module")
+def eve(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    return person(pair.a.node, tmp_path_factory.mktemp("eve"), "eve")
+
+
+@pytest.fixture(autouse=True)
+def healed(pair: Pair) -> Iterator[None]:
+    pair.heal()
+    yield
+    pair.heal()
+
+
+@pytest.fixture(scope="module")
+def work(ada: Person, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working copy of `ada/engine`, pushed."""
+    work = ada.git.repository(tmp_path_factory.mktemp("work") / "engine")
+    ada.git("push", ada.url("ada/engine"), "main", cwd=work)
+    return work
+
+
+def at_b(pair: Pair, who: Person) -> Person:
+    return replace(who, node=pair.b.node)
+
+
+@pytest.mark.parametrize("how", ["cut", "stall"])
+def test_the_node_that_alone_lost_the_database_leaves_the_rotation_and_comes_back(
+    pair: Pair, how: str
+) -> None:
+    getattr(pair.a.database, how)()
+    out_s = seconds_until(lambda: pair.a.readiness() == 503, within_s=OUT_S_MAX + SLACK_S, what="a is out")
+    said = json.loads(pair.a.node.get("/-/readiness")[1])["master_check"][0]["message"]
+    assert said == "the database answers b but not this node"
+    assert pair.b.readiness() == 200
+    print(f"{how}: out of rotation after {out_s:.1f} s")
+    pair.a.database.heal()
+    wait_until(lambda: pair.a.readiness() == 200, timeout_s=30, what="a is back")
+
+
+def test_a_database_that_is_away_for_all_takes_nobody_out_and_known_reads_go_on(
+    pair: Pair, ada: Person, eve: Person, work: Path, tmp_path: Path
+) -> None:
+    for who in (ada, at_b(pair, ada)):
+        ada.git("clone", "-q", who.url("ada/engine"), tmp_path / f"before-{who.node.data.name}")
+    ada.git("clone", "-q", ada.ssh_url("ada/engine"), tmp_path / "before-ssh")
+    assert not eve.git.try_("ls-remote", eve.url("ada/engine")), "it is private"
+    wait_until(lambda: is_noted(pair, "ada/engine"), timeout_s=30, what="both nodes note what they serve")
+    unpushed = ada.git.commit(work, "unpushed", "unpushed\n")
+
+    for each in (pair.a, pair.b):
+        each.database.cut()
+    wait_until(lambda: goes_on(ada), timeout_s=30, what="fetches go on")
+    done = ada.git.try_("clone", ada.url("ada/engine"), tmp_path / "after")
+    assert done, done.err
+    assert "The database is away: this is what was known" in done.err
+    fsck(ada.git, tmp_path / "after")
+    at_ssh = ada.git.try_("clone", ada.ssh_url("ada/engine"), tmp_path / "after-ssh")
+    assert at_ssh, at_ssh.err
+    assert "The database is away" in at_ssh.err
+
+    assert not eve.git.try_("ls-remote", eve.url("ada/engine")), "who was not let in before is not now"
+    wrong = ada.git.try_("ls-remote", ada.url("ada/engine", secret="wrong-password"))
+    assert not wrong
+    push = ada.git.try_("push", ada.url("ada/engine"), "main", cwd=work)
+    assert not push
+    assert "503" in push.err or "away" in push.err
+    assert (pair.a.readiness(), pair.b.readiness()) == (200, 200)
+    status = pair.a.node.run("status", "--json", check=False)
+    assert status.returncode == 2
+    shown = json.loads(status.stdout)
+    assert shown["node"]["phase"] == "ready"
+    assert "away" in shown["dependencies"]["database"]["problem"]
+
+    pair.heal()
+    wait_until(
+        lambda: bool(ada.git.try_("push", ada.url("ada/engine"), "main", cwd=work)),
+        timeout_s=30,
+        what="pushes work again",
+    )
+    assert ada.git.refs(at_b(pair, ada).url("ada/engine"))["refs/heads/main"] == unpushed
+
+
+def test_who_is_shut_out_before_an_outage_stays_shut_out_in_it(
+    pair: Pair, ada: Person, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    bob = person(pair.a.node, tmp_path_factory.mktemp("bob"), "bob")
+    work = bob.git.repository(bob.git.home / "work")
+    bob.git("push", bob.url("bob/own"), "main", cwd=work)
+    bob.git("clone", "-q", bob.url("bob/own"), bob.git.home / "before")
+    wait_until(lambda: is_noted(pair, "bob/own", at="a"), timeout_s=30, what="it is noted")
+    pair.a.node.run("user", "block", "bob")
+    assert not bob.git.try_("ls-remote", bob.url("bob/own"))
+    for each in (pair.a, pair.b):
+        each.database.cut()
+    wait_until(lambda: goes_on(ada), timeout_s=30, what="fetches go on")
+    assert not bob.git.try_("ls-remote", bob.url("bob/own"))
+
+
+@pytest.mark.parametrize("how", ["cut", "stall"])
+def test_without_the_object_store_warm_fetches_go_on_and_pushes_fail_soon(
+    pair: Pair, ada: Person, work: Path, tmp_path: Path, how: str
+) -> None:
+    ada.git("clone", "-q", ada.url("ada/engine"), tmp_path / "warm")
+    before = ada.git.refs(ada.url("ada/engine"))
+    new = ada.git.commit(work, f"while-{how}", how)
+    getattr(pair.a.objects, how)()
+    getattr(pair.b.objects, how)()
+
+    done = ada.git.try_("clone", "-q", ada.url("ada/engine"), tmp_path / "again")
+    assert done, done.err
+    pushes: list[str] = []
+
+    def push_fails() -> bool:
+        push = ada.git.try_("push", ada.url("ada/engine"), "main", cwd=work)
+        pushes.append(push.err)
+        return not push
+
+    took_s = seconds_until(push_fails, within_s=REFUSED_S_MAX + SLACK_S, what="a refused push")
+    assert len(pushes) == 1
+    assert took_s < REFUSED_S_MAX + SLACK_S
+    assert "object store" in pushes[0], pushes[0]
+    print(f"{how}: push refused after {took_s:.1f} s")
+    assert ada.git.refs(ada.url("ada/engine")) == before, "nothing changed"
+    assert pair.a.readiness() == 200
+
+    pair.heal()
+    wait_until(
+        lambda: bool(ada.git.try_("push", ada.url("ada/engine"), "main", cwd=work)),
+        timeout_s=60,
+        what="pushes work again, without a restart",
+    )
+    assert ada.git.refs(ada.url("ada/engine"))["refs/heads/main"] == new
+
+
+def goes_on(who: Person) -> bool:
+    """Whether a fetch is answered while the database is away; before that is noticed it may be refused."""
+    return bool(who.git.try_("ls-remote", who.url("ada/engine")))
+
+
+def is_noted(pair: Pair, path: str, *, at: str = "ab") -> bool:
+    """The nodes write down beside their work what they would need in an outage."""
+    repository = project_repository(pair, path)
+    return all(
+        notes(each, "SELECT count(*) FROM known WHERE kind = 'repository' AND key = ?", repository)
+        for each in (pair.a, pair.b)
+        if each.node.data.name in at
+    )
+
+
+def notes(wired: Wired, statement: str, key: str) -> int:
+    with closing(sqlite3.connect(wired.node.data / "cache" / "known.db", timeout=10)) as known:
+        return int(known.execute(statement, (key,)).fetchone()[0])
+
+
+def project_repository(pair: Pair, path: str) -> str:
+    with psycopg.connect(pair.a.node.environment["MAINSTAY_DATABASE_URL"]) as connection:
+        row = connection.execute(
+            "SELECT repository_id FROM projects_project WHERE full_path = %s", (path,)
+        ).fetchone()
+    assert row is not None
+    return str(row[0])
