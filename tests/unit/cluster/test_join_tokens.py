@@ -9,7 +9,7 @@ from mainstay.cluster.joining import Bundle, BundleUnreadable, JoinToken, NotATo
 from mainstay.cluster.keyring import KeyRing, new_key
 from mainstay.foundation.ids import new_ulid
 
-TOKEN = JoinToken(new_ulid(), bytes(range(32)))
+TOKEN = JoinToken("01JD6Q9Z4M8W3N5V7X2Y1B0CDE", bytes(range(32)))
 BUNDLE = Bundle(new_ulid(), KeyRing([new_key(), new_key()]), {"database_url": "postgresql://db/mainstay"})
 
 
