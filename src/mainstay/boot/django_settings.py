@@ -32,8 +32,6 @@ def _postgresql(url: str) -> dict[str, Any]:
     from mainstay.storage.database.dialing import connection_arguments  # noqa: PLC0415 - as said
 
     options = connection_arguments(url)
-    if "," in options.get("host", ""):
-        options["target_session_attrs"] = "read-write"  # of several servers, the one that may be written to
     return {
         "ENGINE": "mainstay.storage.database.orm",
         "URL": url,
