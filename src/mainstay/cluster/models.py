@@ -70,7 +70,7 @@ class Secret(models.Model):
 
 
 class Lease(models.Model):
-    """One row per process that reads strongly: its synchronous commit proves who the primary is."""
+    """One row per life of a PostgreSQL server that somebody has waited for, see `storage.database.lease`."""
 
     id = models.CharField(primary_key=True, max_length=64)
     beat_ms = models.BigIntegerField()
