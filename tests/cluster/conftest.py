@@ -7,6 +7,8 @@ import pytest
 from support.crash.nursery import Nursery
 from support.crash.worlds import Worlds
 from support.databases import postgres_server  # noqa: F401 - a fixture works by being here
+from support.pair import Pair, pair_of_nodes
+from support.people import Person, person
 from support.s3 import S3Server, s3_server
 
 
@@ -20,6 +22,27 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 def moto() -> Iterator[S3Server]:
     with s3_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def pair(
+    request: pytest.FixtureRequest, moto: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    """Two nodes for all tests of the group `pair`, which leave them as they were."""
+    postgres = request.getfixturevalue("postgres_server")
+    environment = {
+        "MAINSTAY_STALE_READS_SECONDS": "600",
+        "MAINSTAY_PUSH_HOLD_SECONDS": "2",
+        "MAINSTAY_DRAIN_SECONDS": "30",
+        "MAINSTAY_DRAIN_NOTICE_SECONDS": "2",
+    }
+    with pair_of_nodes(postgres, moto, tmp_path_factory.mktemp("pair"), environment) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="session")
+def ada(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    return person(pair.a.node, tmp_path_factory.mktemp("ada"), "ada")
 
 
 @pytest.fixture(scope="session")

@@ -11,32 +11,16 @@ import psycopg
 import pytest
 
 from support.git_client import fsck
-from support.pair import Pair, Wired, pair_of_nodes, seconds_until
+from support.pair import Pair, Wired, seconds_until
 from support.people import Person, person
-from support.postgres import PostgresServer
-from support.s3 import S3Server
 from support.servers import wait_until
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("degraded")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("pair")]
 
 OUT_S_MAX = 3.0
 SLACK_S = 5.0
 """This machine does other things, too."""
 REFUSED_S_MAX = 30.0
-
-
-@pytest.fixture(scope="module")
-def pair(
-    postgres_server: PostgresServer, moto: S3Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pair]:
-    environment = {"MAINSTAY_STALE_READS_SECONDS": "600", "MAINSTAY_PUSH_HOLD_SECONDS": "2"}
-    with pair_of_nodes(postgres_server, moto, tmp_path_factory.mktemp("pair"), environment) as pair:
-        yield pair
-
-
-@pytest.fixture(scope="module")
-def ada(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Person:
-    return person(pair.a.node, tmp_path_factory.mktemp("ada"), "ada")
 
 
 @pytest.fixture(scope="module")

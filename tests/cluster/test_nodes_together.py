@@ -6,47 +6,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.node import Node
-from support.pair import Pair, pair_of_nodes, seconds_until
-from support.people import Person, person
-from support.postgres import PostgresServer
-from support.s3 import S3Server
+from support.pair import Pair
+from support.people import Person
 from support.servers import wait_until
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("nodes-together")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("pair")]
 
 DEAD_S_MAX = 20.0
 CHECK_EVERY_S = 0.5
-
-
-@pytest.fixture(scope="module")
-def pair(
-    postgres_server: PostgresServer, moto: S3Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pair]:
-    environment = {"MAINSTAY_DRAIN_SECONDS": "30", "MAINSTAY_DRAIN_NOTICE_SECONDS": "2"}
-    with pair_of_nodes(postgres_server, moto, tmp_path_factory.mktemp("nodes"), environment) as pair:
-        yield pair
-
-
-@pytest.fixture(scope="module")
-def ada(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Person:
-    return person(pair.a.node, tmp_path_factory.mktemp("ada"), "ada")
-
-
-@pytest.fixture(autouse=True)
-def both_run(pair: Pair) -> Iterator[None]:
-    yield
-    for wired in (pair.a, pair.b):
-        if not wired.node.pids().get("serve") or not is_running(wired.node):
-            wired.node.kill()
-            wired.node.start()
 
 
 def is_running(node: Node) -> bool:
@@ -96,22 +69,6 @@ def test_the_api_tells_administrators_only(pair: Pair, ada: Person) -> None:
     assert 'mainstay_cluster_nodes{state="ready"} 2.0' in metrics
 
 
-def test_a_drained_node_leaves_in_order_and_nobody_calls_it_dead(pair: Pair) -> None:
-    wait_until_well(pair.a.node)
-    seen: list[int] = []
-    watching = threading.Thread(target=lambda: seen.extend(readiness_until_gone(pair.b.node)))
-    watching.start()
-    drained = pair.a.node.run("node", "drain", "b", "--wait", "60", "--json")
-    assert json.loads(drained.stdout)["state"] == "stopped"
-    watching.join()
-    assert pair.b.node.wait_until_ended(within_s=30) == 0
-    assert 503 in seen, "it said so before it went"
-    assert states(pair.a.node) == {"a": "ready", "b": "stopped"}
-    assert status(pair.a.node)[0] == 0
-    pair.b.node.start()
-    wait_until_well(pair.a.node)
-
-
 def readiness_until_gone(node: Node) -> list[int]:
     seen = []
     while True:
@@ -120,20 +77,6 @@ def readiness_until_gone(node: Node) -> list[int]:
         except OSError:
             return seen
         time.sleep(0.1)
-
-
-def test_a_killed_node_is_dead_to_the_others_soon_and_can_be_forgotten(pair: Pair) -> None:
-    wait_until_well(pair.a.node)
-    pair.b.node.kill()
-    seconds_until(lambda: states(pair.a.node)["b"] == "dead", within_s=DEAD_S_MAX, what="b counts as dead")
-    code, shown = status(pair.a.node)
-    assert code == 1
-    assert any(problem.startswith("node b is dead") for problem in shown["problems"])
-    assert pair.a.node.run("node", "forget", "a", check=False).returncode == 5, "it lives"
-    pair.a.node.run("node", "forget", "b")
-    assert states(pair.a.node) == {"a": "ready"}
-    pair.b.node.start()
-    wait_until(lambda: states(pair.a.node).get("b") == "ready", timeout_s=30, what="b is back")
 
 
 def test_a_frozen_node_is_dead_until_it_thaws(pair: Pair) -> None:
@@ -187,22 +130,31 @@ class Load:
                     self.failures.append(f"{operation[0]} at {node.data.name}: {outcome.err}")
 
 
-def test_nodes_restarted_one_after_the_other_fail_no_operation(
-    pair: Pair, ada: Person, tmp_path: Path
-) -> None:
+def test_nodes_restarted_one_after_the_other_fail_no_operation(pair: Pair, ada: Person) -> None:
+    """One is told by a signal, the other by a command at its neighbour."""
     wait_until_well(pair.a.node)
     balancer = Balancer([pair.a.node, pair.b.node])
     balancer.ready = list(balancer.nodes)
+    seen: list[int] = []
     loads = [Load(ada, balancer, f"ada/load-{kind}", over_ssh=kind == "ssh") for kind in ("http", "ssh")]
     threads = [threading.Thread(target=balancer.check_until_stopped)]
     threads += [threading.Thread(target=load.run) for load in loads]
     for thread in threads:
         thread.start()
     try:
-        for node in balancer.nodes:
-            assert node.stop(within_s=60) == 0
-            node.start()
-            wait_until(lambda node=node: node in balancer.ready, timeout_s=30, what="back in rotation")  # type: ignore[misc]
+        assert pair.a.node.stop(within_s=60) == 0
+        pair.a.node.start()
+        wait_until(lambda: states(pair.b.node)["a"] == "ready", timeout_s=30, what="a is back")
+        watching = threading.Thread(target=lambda: seen.extend(readiness_until_gone(pair.b.node)))
+        watching.start()
+        drained = pair.a.node.run("node", "drain", "b", "--wait", "60", "--json")
+        assert json.loads(drained.stdout)["state"] == "stopped"
+        assert pair.b.node.wait_until_ended(within_s=30) == 0
+        watching.join()
+        assert 503 in seen, "it said so before it went"
+        assert states(pair.a.node) == {"a": "ready", "b": "stopped"}
+        assert status(pair.a.node)[0] == 0, "who stopped in order is missed by nobody"
+        pair.b.node.start()
     finally:
         balancer.stopping.set()
         for thread in threads:
@@ -210,3 +162,16 @@ def test_nodes_restarted_one_after_the_other_fail_no_operation(
     assert [failure for load in loads for failure in load.failures] == []
     assert all(load.done >= 10 for load in loads), [load.done for load in loads]
     print(f"{sum(load.done for load in loads)} operations, none failed")
+
+
+def test_a_killed_node_is_dead_to_the_others_soon_and_can_be_forgotten(pair: Pair) -> None:
+    """The last test of the group: what is dead stays dead."""
+    wait_until_well(pair.a.node)
+    pair.b.node.kill()
+    wait_until(lambda: states(pair.a.node)["b"] == "dead", timeout_s=DEAD_S_MAX, what="b counts as dead")
+    code, shown = status(pair.a.node)
+    assert code == 1
+    assert any(problem.startswith("node b is dead") for problem in shown["problems"])
+    assert pair.a.node.run("node", "forget", "a", check=False).returncode == 5, "it lives"
+    pair.a.node.run("node", "forget", "b")
+    assert states(pair.a.node) == {"a": "ready"}

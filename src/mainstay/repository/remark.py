@@ -27,7 +27,12 @@ class RemarkedSink:
             await self._sink.write(chunk)
             return
         sent, self._head = len(self._head), self._head + chunk
-        at = after_section(self._head)
+        try:
+            at = after_section(self._head)
+        except pktline.MalformedPkt:
+            self._head = None
+            await self._sink.write(chunk)
+            return
         if at is not None:  # behind all that was sent, because the packet was not whole before
             chunk = self._head[sent:at] + self._packet + self._head[at:]
         if at is not None or len(self._head) > _HEAD_BYTES_MAX:
