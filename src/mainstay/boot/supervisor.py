@@ -21,7 +21,7 @@ from types import FrameType
 
 from mainstay.boot import fate
 from mainstay.boot.layout import Layout, make_directories, wipe_leftovers
-from mainstay.boot.listening import PublicSockets, open_sockets
+from mainstay.boot.listening import PortTaken, PublicSockets, open_sockets
 from mainstay.boot.locks import pid_lock
 from mainstay.boot.numbers import forget_dead
 from mainstay.boot.parsing import Role
@@ -33,11 +33,14 @@ from mainstay.foundation import failpoints
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.logs import get_logger
+from mainstay.foundation.retry import Schedule, retry
 from mainstay.foundation.settings import child_environment, from_environment
 
 log = get_logger()
 
 _TICK_S = 1.0
+_CRASH_PATIENCE = Schedule(attempts_max=40, first_pause_s=0.3, pause_max_s=0.3)
+"""Six seconds or so."""
 _WEB_STOP_S = 10.0
 _SLACK_S = 5.0
 """The processes keep to `drain_seconds` themselves; this much later they are not believed any more."""
@@ -59,9 +62,16 @@ def serve(settings: NodeSettings, *, announce: Announce, clock: Clock = SYSTEM) 
         wipe_leftovers(layout)
         if settings.https:
             certificate_of(settings)  # an unusable one is said here, in the terminal
-        sockets, actual = open_sockets(settings)
+        sockets, actual = (
+            _sockets_after_a_crash(settings) if layout.state.exists() else open_sockets(settings)
+        )
         remember(actual)
         Supervisor(actual, layout, sockets=sockets, announce=announce, clock=clock).run()
+
+
+def _sockets_after_a_crash(settings: NodeSettings) -> tuple[PublicSockets, NodeSettings]:
+    """The parent was killed: a child of its last moment may hold the sockets until it notices."""
+    return retry(lambda: open_sockets(settings), on=PortTaken, schedule=_CRASH_PATIENCE)
 
 
 class Supervisor:

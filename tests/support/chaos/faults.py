@@ -5,6 +5,7 @@ slow. Rows are those of the fault matrix in `docs/design/faults.md`.
 """
 
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
@@ -43,6 +44,21 @@ def frozen(member: Member) -> Iterator[None]:
 @contextmanager
 def node_killed(arena: Arena) -> Iterator[None]:
     with killed(victim(arena)):
+        yield
+
+
+@contextmanager
+def two_nodes_killed(arena: Arena) -> Iterator[None]:
+    """At once; the third goes on alone."""
+    with ExitStack() as kills:
+        for node in arena.chance.sample(arena.stack.nodes, 2):
+            kills.enter_context(killed(node))
+        yield
+
+
+@contextmanager
+def node_and_database_killed(arena: Arena) -> Iterator[None]:
+    with node_killed(arena), database_killed(arena):
         yield
 
 
@@ -159,9 +175,10 @@ def of(
 
 @contextmanager
 def redis_flushed(arena: Arena) -> Iterator[None]:
-    redis = arena.stack.redis
-    assert redis is not None
-    redis.flush()
+    host, port = arena.stack.member("redis").address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), 5) as connection:
+        connection.sendall(b"FLUSHALL\r\n")
+        assert connection.recv(16).startswith(b"+OK")
     yield
 
 
@@ -221,6 +238,9 @@ FAULTS = {
     fault.name: fault
     for fault in [
         Fault(name="node killed", rows="1-3", inject=node_killed, hold_s=3, gap_s_max=1),
+        Fault(name="two nodes killed", rows="1-3", inject=two_nodes_killed, hold_s=2, gap_s_max=2),
+        Fault(name="node and database killed", rows="1-3, 5", inject=node_and_database_killed, hold_s=2,
+              gap_s_max=10),
         Fault(name="node frozen", rows="17, 20", inject=node_frozen, hold_s=8, gap_s_max=5),
         Fault(name="nodes rolled", rows="29, 30", inject=node_rolled, hold_s=0, gap_s_max=1),
         Fault(name="all nodes killed", rows="39", inject=all_nodes_killed, hold_s=0, gap_s_max=30),
@@ -235,7 +255,8 @@ FAULTS = {
               needs=("patroni",)),
         Fault(name="standbys gone", rows="6, 7", inject=standbys_gone, hold_s=5, gap_s_max=FOREVER_S,
               needs=("patroni",)),
-        Fault(name="store killed", rows="13", inject=of("store", killed), hold_s=5, gap_s_max=FOREVER_S),
+        Fault(name="store killed", rows="13", inject=of("store", killed), hold_s=5, gap_s_max=FOREVER_S,
+              needs=("rgw",)),
         Fault(name="store frozen", rows="14", inject=of("store", frozen), hold_s=5, gap_s_max=FOREVER_S),
         Fault(name="redis killed", rows="15", inject=of("redis", killed), hold_s=5, gap_s_max=1),
         Fault(name="redis frozen", rows="15", inject=of("redis", frozen), hold_s=5, gap_s_max=2),

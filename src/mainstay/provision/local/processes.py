@@ -161,8 +161,11 @@ def family(roots: Iterable[Identity]) -> list[Identity]:
 
 
 def kill(roots: Sequence[Identity]) -> None:
-    """SIGKILL to the whole family at once; returns when all of it is gone."""
-    _end(roots, signal.SIGKILL, within_s=_END_S_MAX)
+    """SIGKILL to the whole family at once; returns when all of it is gone.
+
+    Frozen first, so that no parent can start another child in place of one that died before it.
+    """
+    _end(freeze(roots), signal.SIGKILL, within_s=_END_S_MAX)
 
 
 def stop(roots: Sequence[Identity], *, number: signal.Signals, within_s: float) -> bool:
@@ -176,13 +179,14 @@ def stop(roots: Sequence[Identity], *, number: signal.Signals, within_s: float) 
     return False
 
 
-def freeze(roots: Sequence[Identity]) -> None:
-    """SIGSTOP to the whole family, those included that were started meanwhile."""
+def freeze(roots: Sequence[Identity]) -> list[Identity]:
+    """SIGSTOP to the whole family, those included that were started meanwhile; who that is."""
     frozen: set[Identity] = set()
     while fresh := [each for each in family(roots) if each not in frozen]:
         for each in fresh:
             send(each, signal.SIGSTOP)
         frozen.update(fresh)
+    return sorted(frozen, key=lambda each: each.pid)
 
 
 def thaw(roots: Sequence[Identity]) -> None:

@@ -1,0 +1,118 @@
+"""`make chaos MINUTES=30 SEED=7`: a cluster under load, one fault after the other, and a table at the end.
+
+Every kind of fault happens at least once; the rest of the time goes to those that lose data where data can
+be lost. Exit 0 when nothing was lost, half or stale; 1 otherwise, with the seed and the history's file.
+"""
+
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from mainstay.foundation import logs
+from support.chaos import network
+from support.chaos.arena import Arena, Fault
+from support.chaos.faults import FAULTS
+from support.chaos.report import report_of, table
+
+_OFTEN = {
+    "node killed": 6,
+    "two nodes killed": 6,
+    "node and database killed": 3,
+    "database killed": 3,
+    "node cut from database": 2,
+    "answers of the database lost": 2,
+}
+_PAGE = Path(__file__).parents[3] / "docs" / "reference" / "chaos.md"
+_HEAD = """# The last long run of chaos
+
+Written by `make chaos`; what the faults are and how they are judged is in
+[faults](../design/faults.md). A gap is the longest time in which no client of all succeeded, waits for a
+database that fails over included. Failed operations are attempts; clients try again.
+
+"""
+
+
+@click.command
+@click.option("--minutes", default=5.0, help="How long faults go on.")
+@click.option("--seed", type=int, help="To do the same again.")
+@click.option("--database", type=click.Choice(["patroni", "pair", "single"]), default="patroni")
+@click.option("--store", type=click.Choice(["rgw", "moto", "directory"]), default="rgw")
+@click.option("--only", multiple=True, help="Only these faults.")
+@click.option("--keep", is_flag=True, help="Keep the directory, with the history and all logs.")
+@click.option("--page", is_flag=True, help="Write the table into the documentation.")
+def main(
+    *,
+    minutes: float,
+    seed: int | None,
+    database: str,
+    store: str,
+    only: tuple[str, ...],
+    keep: bool,
+    page: bool,
+) -> None:
+    """Break a cluster for a while and judge it."""
+    logs.configure(process="chaos", log_format="text", level="warning")
+    chosen = seed if seed is not None else random.SystemRandom().getrandbits(32)
+    click.echo(f"seed {chosen}; {network.why_not() or 'each part on a network of its own'}")
+    directory = Path(tempfile.mkdtemp(prefix="mainstay-chaos-"))
+    with Arena(directory, seed=chosen, database=database, store=store) as arena:
+        click.echo(f"the cluster is up after {arena.started_in_s:.0f} s; history in {directory}")
+        began_s = time.monotonic()
+        try:
+            with arena.load():
+                arena.wait_until_pushed()
+                for fault in schedule(arena, began_s + minutes * 60, only):
+                    _tell(arena, fault)
+            findings = arena.judge(expected_errors=EXPECTED_ERRORS)
+        except AssertionError as broken:
+            findings = [f"the run broke off: {broken}"]
+        report = report_of(arena, findings, minutes=(time.monotonic() - began_s) / 60)
+    click.echo(table(report))
+    (directory / "report.json").write_text(json.dumps(report.as_json(), indent=1))
+    if page:
+        _PAGE.write_text(_HEAD + table(report))
+    if findings or keep:
+        click.echo(f"everything is in {directory}")
+    sys.exit(1 if findings else 0)
+
+
+EXPECTED_ERRORS = ("heart.failed",)
+"""Events of level error that a fault must cause."""
+
+
+def schedule(arena: Arena, until_s: float, only: tuple[str, ...]) -> Iterator[Fault]:
+    """Each that is possible here once, in the order of chance, then by weight until the time is over."""
+    possible = [FAULTS[name] for name in only] if only else possible_in(arena)
+    first = list(possible)
+    arena.chance.shuffle(first)
+    yield from first
+    weights = [_OFTEN.get(fault.name, 1) for fault in possible]
+    while time.monotonic() < until_s:
+        yield arena.chance.choices(possible, weights)[0]
+
+
+def possible_in(arena: Arena) -> list[Fault]:
+    kinds = {arena.database, arena.store}
+    return [
+        fault
+        for fault in FAULTS.values()
+        if (arena.network or not fault.needs_network) and (not fault.needs or kinds & set(fault.needs))
+    ]
+
+
+def _tell(arena: Arena, fault: Fault) -> None:
+    result = arena.suffer(fault)
+    click.echo(
+        f"{time.strftime('%H:%M:%S')} {fault.name}: {result.ended_s - result.began_s:.1f} s,"
+        f" longest gap {result.gap_s:.2f} s, {result.operations} operations, {result.failed} failed"
+    )
+
+
+if __name__ == "__main__":
+    main()
