@@ -180,7 +180,6 @@ def test_the_configuration_is_made_of_what_the_cluster_knows(site: Site, kind: s
     for door in ("https", "ssh"):
         assert re.search(rf"server .*127\.0\.0\.1:{site.port(door)} ", printed)
     assert (f"127.0.0.1:{site.port('health')}" in printed) == (kind == "haproxy")
-    assert site.node.run("lb", kind, "--tls", "node").stdout == printed
     said = site.node.run("lb", kind, "--tls", "node", "--check", "--directory", str(site.node.data)).stdout
     assert re.search("valid|successful", said)
     refused = site.node.run("lb", kind, "--tls", "balancer", check=False)

@@ -92,6 +92,11 @@ class Balancer:
         return any(0 < port < _ROOT_PORTS for port in ports)
 
     @property
+    def connect_ms_max(self) -> int:
+        """Until another node is tried: a machine that is gone answers nothing. TLS takes a busy node longer."""
+        return 2000 if self.tls == "both" else 800
+
+    @property
     def announced_doors(self) -> list[str]:
         """Where its connections begin with a PROXY header."""
         if self.proxy_protocol == "off":

@@ -17,7 +17,7 @@ defaults
     option dontlognull
     # A refused connection goes to another node at once. Nothing that was sent is sent again, but for the
     # reads below.
-    timeout connect 2s
+    timeout connect {connect_ms_max}ms
     retries 3
     option redispatch 1
     # Heads and idle connections are short; an answer or a push may pause for minutes. The nodes keep idle
@@ -61,18 +61,21 @@ _WHO = """\
 
 _GIT_PATH = "[.]git(/.*)?|/info/refs|/git-[a-z]+-pack|/info/lfs/.*"
 _SET_REPOSITORY = "    http-request set-var(txn.repository)"
-_WHERE = "\n".join(
-    [
-        "    # Which repository: in a page of a project, in a Git address, in the API (number or whole path).",
-        _SET_REPOSITORY + """ path,'regsub("/-/.*$","")',url_dec if { path_reg ^/[^-].*/-/ }""",
-        f"""{_SET_REPOSITORY} path,'regsub("({_GIT_PATH})$","")',url_dec"""
-        f""" if !{{ var(txn.repository) -m found }} {{ path_reg '^/.+({_GIT_PATH})$' }}""",
-        _SET_REPOSITORY + """ path,field(5,/),url_dec,'regsub("^([^0-9])","/\\1")'"""
-        """ if { path_reg ^/api/v[0-9]+/projects/[^/]+ }""",
-        "    use_backend repositories if { var(txn.repository) -m found }",
-        "    default_backend anything",
-    ]
+_IN_PAGE = """path,'regsub("/-/.*$","")',url_dec if { path_reg ^/[^-].*/-/ }"""
+_IN_GIT = (
+    f"""path,'regsub("({_GIT_PATH})$","")',url_dec"""
+    f""" if !{{ var(txn.repository) -m found }} {{ path_reg '^/.+({_GIT_PATH})$' }}"""
 )
+_IN_API = (
+    r"""path,field(5,/),url_dec,'regsub("^([^0-9])","/\1")' if { path_reg ^/api/v[0-9]+/projects/[^/]+ }"""
+)
+_WHERE = f"""\
+    # Which repository: in a page of a project, in a Git address, in the API (number or whole path).
+{_SET_REPOSITORY} {_IN_PAGE}
+{_SET_REPOSITORY} {_IN_GIT}
+{_SET_REPOSITORY} {_IN_API}
+    use_backend repositories if {{ var(txn.repository) -m found }}
+    default_backend anything"""
 
 _SAFE_RETRIES = """\
     # Only what reads may be asked again when a node dies in the middle: never a push.
@@ -86,7 +89,7 @@ def haproxy_configuration(balancer: Balancer) -> str:
     sections = [
         "\n".join(head(balancer, program="HAProxy", limits=_limits(balancer))),
         _global(balancer),
-        _DEFAULTS,
+        _DEFAULTS.format(connect_ms_max=balancer.connect_ms_max),
         *_http(balancer),
         *_ssh(balancer),
         "\n".join([_READINESS, *(_checked_server(node) for node in balancer.nodes)]),

@@ -17,7 +17,8 @@ _CHECKED_BY_US = [
     "ready, for SSH too, and puts them back. Without it only a node that refuses is passed over.",
 ]
 
-_MAPS = r"""    # Which repository: in a page of a project, in a Git address, in the API (number or whole path).
+_MAPS = r"""
+    # Which repository: in a page of a project, in a Git address, in the API (number or whole path).
     map $uri $project_path {
         default "";
         "~^(?<page>/(?!-|api/).*?)/-/" $page;
@@ -54,7 +55,6 @@ _FORWARDING = """\
             proxy_http_version 1.1;
             proxy_request_buffering off;
             proxy_buffering off;
-            proxy_connect_timeout 2s;
             proxy_read_timeout 15m;
             proxy_send_timeout 15m;
             proxy_socket_keepalive on;
@@ -126,7 +126,7 @@ def _top(balancer: Balancer) -> str:
 def _http(balancer: Balancer, resting: Collection[str]) -> str:
     blocks = [_HTTP, *_places(balancer)]
     if balancer.tls != "node":
-        blocks += [_MAPS, *_upstreams(balancer, resting)]
+        blocks += [_MAPS.lstrip("\n"), *_upstreams(balancer, resting)]
     if balancer.tls == "off":
         blocks.append(_server(balancer, _listens(balancer, balancer.http_port)))
     else:
@@ -176,6 +176,7 @@ def _server(balancer: Balancer, begins: list[str]) -> str:
         *(f"        {line}" for line in begins),
         "        location / {",
         f"            proxy_pass {scheme}://$nodes;",
+        f"            proxy_connect_timeout {balancer.connect_ms_max}ms;",
         _FORWARDING,
         *_verified(balancer),
         "        }",
@@ -247,7 +248,7 @@ def _passing(balancer: Balancer, name: str, port: int, servers: list[str]) -> li
         *(f"        {line}" for line in _listens(balancer, port)),
         f"        proxy_pass {name};",
         *(["        proxy_protocol on;"] if balancer.proxy_protocol != "off" else []),
-        "        proxy_connect_timeout 2s;",
+        f"        proxy_connect_timeout {balancer.connect_ms_max}ms;",
         "        proxy_timeout 1h;",
         "        proxy_socket_keepalive on;",
         "    }",
