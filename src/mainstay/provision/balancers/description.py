@@ -93,7 +93,7 @@ class Balancer:
 
     @property
     def connect_ms_max(self) -> int:
-        """Until another node is tried: a machine that is gone answers nothing. TLS takes a busy node longer."""
+        """Until another node is tried: a machine that is gone says nothing. TLS takes a busy node longer."""
         return 2000 if self.tls == "both" else 800
 
     @property
