@@ -13,9 +13,11 @@ from mainstay.provision.local.member import Place, is_listening, plain_environme
 from mainstay.provision.local.processes import Command
 from mainstay.provision.local.programs import rgw_root
 from mainstay.provision.local.store import S3Member
-from mainstay.provision.local.waiting import wait_until
+from mainstay.provision.local.waiting import StackFailed, wait_until
 
-_COMMAND_S_MAX = 60.0
+_COMMAND_S_MAX = 120.0
+_TRIES_MAX = 10
+_READY = b"booting -> active"
 _DISK_BYTES = 8 << 30
 """Of the sparse file; it takes what is stored."""
 
@@ -49,7 +51,7 @@ class Rgw(S3Member):
         )
         if is_new:
             self._prepare_disk()
-        self._serve("ceph-osd", "-f", "-i", "0")
+        self._start_disk()
         if is_new:
             self._make_user()
         self._serve("radosgw", "-f", "-n", "client.admin")
@@ -82,6 +84,32 @@ class Rgw(S3Member):
         # The command line is a Python program for Debian's own Python, whose modules it needs.
         self._tool("ceph", "osd", "new", daemon_id, interpreter="/usr/bin/python3")
         self._tool("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", daemon_id)
+
+    def _start_disk(self) -> None:
+        """Start the object daemon and wait until it serves.
+
+        It sometimes speaks to the monitor before it was told the cluster's id, is refused and gives up (Ceph
+        16.2); a service manager would start it again, and so do we.
+        """
+        for _ in range(_TRIES_MAX):
+            if self._disk_serves():
+                return
+            self._processes.pop()
+        raise StackFailed(f"Ceph's object daemon ended {_TRIES_MAX} times", log=self.log)
+
+    def _disk_serves(self) -> bool:
+        """Start the daemon once: whether it came to serve, and did not end."""
+        log = self._home / "osd.0.log"
+        seen = log.stat().st_size if log.exists() else 0
+        self._serve("ceph-osd", "-f", "-i", "0")
+        daemon = self._processes[-1]
+        wait_until(
+            lambda: not daemon.is_running() or _READY in _since(log, seen),
+            within_s=self.start_s_max,
+            what="start of Ceph's object daemon",
+            log=self.log,
+        )
+        return daemon.is_running()
 
     def _make_user(self) -> None:
         keys = [f"--access-key={self.credentials.access_key}", f"--secret-key={self.credentials.secret_key}"]
@@ -152,3 +180,13 @@ class Rgw(S3Member):
             "rgw_frontends": f"beast endpoint={host}:{self.port} tcp_nodelay=1",
         }
         return "[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items())
+
+
+def _since(log: Path, offset: int) -> bytes:
+    """What was written to a log after it had this size."""
+    try:
+        with log.open("rb") as file:
+            file.seek(offset)
+            return file.read()
+    except FileNotFoundError:
+        return b""
