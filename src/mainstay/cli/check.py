@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mainstay.boot.settings import NodeSettings, load_for_command
-from mainstay.cli.frame import data_option, json_option, show, table
+from mainstay.cli.frame import data_option, json_option, quiet, show, table
 from mainstay.foundation.errors import MainstayError
 from mainstay.ops.checkup import Finding, look_at_machine
 
@@ -22,6 +22,7 @@ def command(data: Path | None, as_json: bool) -> int:
 
     Exit code 0: all is well, warnings aside; 1: something has to be mended.
     """
+    quiet()
     settings = load_for_command(data)
     findings = [*look_at_machine(settings.data), *_look_at_stores(settings)]
     rows = [(finding.verdict.upper(), finding.name, finding.says) for finding in findings]

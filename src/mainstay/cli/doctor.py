@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mainstay.boot.settings import NodeSettings, load_for_command
-from mainstay.cli.frame import NoDataDirectory, data_option, json_option, show, table
+from mainstay.cli.frame import NoDataDirectory, data_option, json_option, quiet, show, table
 from mainstay.foundation.errors import MainstayError
 from mainstay.ops.checkup import Finding, look_at_machine
 
@@ -26,6 +26,7 @@ def command(data: Path | None, as_json: bool, ha: bool) -> int:
     synchronous standby is refused that name. Exit code 0: all is well; 1: warnings; 2: something is broken,
     or missing for high availability.
     """
+    quiet()
     settings = load_for_command(data)
     if not settings.data.is_dir():
         raise NoDataDirectory(

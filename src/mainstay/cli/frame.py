@@ -34,16 +34,20 @@ class NoDataDirectory(NotFound):
     """The command would work on nothing, and a look must not make an empty node."""
 
 
+def quiet() -> None:
+    """Standard output is for the answer; what rooms log goes to standard error, warnings only."""
+    from mainstay.foundation import logs  # noqa: PLC0415 - `--help` does not pay for it
+
+    logs.configure(process="cli", level="warning")
+
+
 @contextmanager
 def opened(data: Path | None, *, orm: bool = True) -> Iterator["Stores"]:
     """The database, ledger and object store of the node in `data`, by the settings it last ran with.
 
     With `orm` (the default) Django is set up too, for `product.*.services`.
     """
-    from mainstay.foundation import logs  # noqa: PLC0415 - `--help` does not pay for it
-
-    # Standard output is for the answer; what services log goes to standard error, warnings only.
-    logs.configure(process="cli", level="warning")
+    quiet()
     from mainstay.boot import setup_django  # noqa: PLC0415 - `--help` does not pay for a database driver
     from mainstay.boot.settings import load_for_command  # noqa: PLC0415 - same
     from mainstay.boot.stores import opened_stores  # noqa: PLC0415 - same

@@ -12,7 +12,7 @@ import click
 from mainstay.boot.layout import Layout
 from mainstay.boot.settings import NodeSettings, load_for_command
 from mainstay.boot.state import NodeState, read_state
-from mainstay.cli.frame import NoDataDirectory, data_option, json_option, show, table
+from mainstay.cli.frame import NoDataDirectory, data_option, json_option, quiet, show, table
 from mainstay.foundation.errors import MainstayError
 
 _LOOK_S_MAX = 8.0
@@ -41,6 +41,7 @@ def command(data: Path | None, as_json: bool) -> int:
     that only one of several nodes has, or different versions; 2: down, that is, no node is ready or the
     database is away.
     """
+    quiet()
     settings = load_for_command(data)
     if not settings.data.is_dir():
         raise NoDataDirectory(
