@@ -79,6 +79,7 @@ def told(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[dict[str, 
         "MAINSTAY_DATABASE_URL": postgres_server.url(name),
         "MAINSTAY_OBJECT_STORE": str(tmp_path / "objects"),
         "MAINSTAY_DATA_PROCESSES": "1",
+        "MAINSTAY_DRAIN_NOTICE_SECONDS": "0",
     }
     postgres_server.drop_database(name)
 

@@ -26,6 +26,8 @@ from support.postgres import PostgresServer, running_postgres
 from support.s3 import S3Server, s3_server
 from support.servers import program
 
+pytestmark = pytest.mark.xdist_group("joining")
+
 WRONG = 5
 NOT_ALLOWED = 3
 AWAY = 6
@@ -81,7 +83,13 @@ def cluster(
     """The first node has all from its environment. The second has nothing but a token."""
     home = tmp_path_factory.mktemp("cluster")
     database, store = postgres.url(postgres.create_database()), moto.url("joining")
-    told = {"MAINSTAY_DATABASE_URL": database, "MAINSTAY_OBJECT_STORE": store, **moto.environment}
+    told = {
+        "MAINSTAY_DATABASE_URL": database,
+        "MAINSTAY_OBJECT_STORE": store,
+        "MAINSTAY_DATA_PROCESSES": "1",
+        "MAINSTAY_DRAIN_NOTICE_SECONDS": "0",
+        **moto.environment,
+    }
     with Node(home / "first", environment=told) as first:
         joined = Node(home / "joined")
         made = Cluster(home, postgres, database, store, first, joined)
@@ -417,7 +425,8 @@ def test_nothing_is_forgotten_under_running_nodes(cluster: Cluster, stray: Node)
 
 def test_secrets_that_an_older_version_kept_in_plain_text_are_wrapped(tmp_path: Path) -> None:
     """As version 0.1 left it: no master key, plain host keys among the settings."""
-    with Node(tmp_path / "node") as node:
+    told = {"MAINSTAY_DATA_PROCESSES": "1", "MAINSTAY_DRAIN_NOTICE_SECONDS": "0"}
+    with Node(tmp_path / "node", environment=told) as node:
         before = fingerprints(node)
         plain = host_keys_of(node)
         node.stop()

@@ -75,7 +75,9 @@ def test_a_node_is_known_by_its_id_and_by_its_addresses(node: NodeIdentity, name
     assert line.version() == "TLSv1.3"
 
 
-@pytest.mark.parametrize("name", [server_name_of("01JD6Q9Z4M8W3N5V7X2Y1B0CDE"), "10.0.0.8", "node3.example.org"])
+@pytest.mark.parametrize(
+    "name", [server_name_of("01JD6Q9Z4M8W3N5V7X2Y1B0CDE"), "10.0.0.8", "node3.example.org"]
+)
 def test_another_node_is_not_taken_for_it(node: NodeIdentity, name: str) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
         shake_hands(node.server_context(), node.client_context(), name)
