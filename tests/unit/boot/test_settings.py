@@ -27,6 +27,23 @@ def test_defaults_live_in_the_data_directory(tmp_path: Path) -> None:
     assert chosen.drain_seconds == 60
 
 
+@pytest.mark.parametrize(
+    ("url", "given", "seconds"),
+    [
+        ("sqlite:////srv/mainstay.db", None, 0),
+        ("postgresql://db/mainstay", None, 3),
+        ("postgresql://db/mainstay", "0", 0),
+        ("sqlite:////srv/mainstay.db", "7", 7),
+    ],
+)
+def test_a_stop_is_announced_where_there_may_be_a_balancer(
+    tmp_path: Path, url: str, given: str | None, seconds: int
+) -> None:
+    chosen = load({"data": str(tmp_path), "database_url": url, "drain_notice_seconds": given})
+    assert chosen.drain_notice_seconds == seconds
+    assert as_text(chosen)["drain_notice_seconds"] == str(seconds)
+
+
 def test_a_flag_beats_the_environment_which_beats_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,30 @@ def test_a_node_that_is_not_ready_says_so(phase: str) -> None:
     assert body(answer) == {"status": "failed", "master_check": [{"status": "failed", "message": phase}]}
 
 
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        (
+            NodeView(phase="ready", problem="the database answers b but not this node"),
+            "the database answers b",
+        ),
+        (NodeView(phase="ready", loop_lag_s=6.0), "the event loop lags 6.0 s"),
+        (NodeView(phase="draining", problem="anything"), "draining"),
+    ],
+)
+def test_a_node_with_trouble_of_its_own_takes_no_traffic(view: NodeView, message: str) -> None:
+    answer = decisions.readiness(view)
+    assert answer.status == 503
+    assert body(answer)["master_check"][0]["message"].startswith(message)
+
+
+def test_another_node_is_told_in_one_word() -> None:
+    assert [body(decisions.dependency(well=well)) for well in (True, False)] == [
+        {"well": True},
+        {"well": False},
+    ]
+
+
 def test_a_dependency_fails_readiness_only_when_all_was_asked_for() -> None:
     away = Check(name="db_check", problem="away", latency_ms=1.234)
     answer = decisions.readiness(READY, [away])
