@@ -9,7 +9,7 @@ database.wait_for_sync_standby()   a commit would wait for, and get, an answer o
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -163,12 +163,17 @@ class Database(ABC):
                 found.append(primary)
             return bool(found)
 
-        wait_until(is_there, within_s=within_s, what="a primary that takes writes", log=self.members[0].log)
+        self._wait(is_there, within_s=within_s, what="a primary that takes writes")
         return found[0]
 
     @abstractmethod
     def wait_for_sync_standby(self, *, within_s: float = 60) -> None:
         """Returns at once where there is no standby by design."""
+
+    def _wait(self, condition: Callable[[], bool], *, within_s: float, what: str) -> None:
+        """Also ends with the stack."""
+        first = self.members[0]
+        wait_until(condition, within_s=within_s, what=what, log=first.log, still_possible=first.may_start)
 
     def _make_role_and_database(self) -> None:
         """What nodes use: a role without rights beyond its own database."""

@@ -137,6 +137,10 @@ class Member(ABC):
             self.thaw()
         self.start()
 
+    def may_start(self) -> bool:
+        """False at the end of the stack."""
+        return not self._closed
+
     def is_running(self) -> bool:
         """Whether all its processes are there, answering or not."""
         return bool(self._processes) and all(each.is_running() for each in self._processes)

@@ -126,7 +126,7 @@ class PatroniDatabase(Database):
         for each in self.members:
             each.start(wait=False)
         self._make_role_and_database()
-        wait_until(self.has_sync_standby, within_s=_STANDBY_S_MAX, what="a standby", log=self.members[0].log)
+        self._wait(self.has_sync_standby, within_s=_STANDBY_S_MAX, what="a standby")
 
     def stop(self) -> None:
         """All at once: one after the other would make each the primary for a moment."""
@@ -143,11 +143,10 @@ class PatroniDatabase(Database):
 
     def wait_for_sync_standby(self, *, within_s: float = _STANDBY_S_MAX) -> None:
         """Patroni has chosen one, too: from here on a failover loses nothing and needs nobody."""
-        wait_until(
+        self._wait(
             lambda: self.has_sync_standby() and self.standby() is not None,
             within_s=within_s,
             what="a synchronous standby",
-            log=self.members[0].log,
         )
 
     def has_sync_standby(self) -> bool:
