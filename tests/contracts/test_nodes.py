@@ -115,6 +115,20 @@ def test_facts_without_end_do_not_stop_a_heart(database: Database) -> None:
     assert list(nodes.list_nodes(database).nodes[0].facts) == ["too_long"]
 
 
+def test_who_stopped_a_day_ago_is_forgotten_when_somebody_comes(database: Database) -> None:
+    day_ms = 24 * 3600 * 1000
+    stopped, dead = introduction("stopped"), introduction("dead")
+    nodes.register(database, stopped, state="stopped")
+    nodes.register(database, dead, state="ready")
+    age(database, stopped.id, day_ms + 1_000)
+    age(database, dead.id, day_ms + 1_000)
+    nodes.register(database, introduction("new"))
+    assert [node.name for node in nodes.list_nodes(database).nodes] == ["dead", "new"]
+    age(database, dead.id, 30 * day_ms)
+    nodes.register(database, introduction("newer"))
+    assert [node.name for node in nodes.list_nodes(database).nodes] == ["new", "newer"]
+
+
 def test_many_nodes_register_at_once(database: Database) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda n: nodes.register(database, introduction(f"n{n}")), range(16)))

@@ -169,7 +169,9 @@ def _dependency_rows(dependencies: Mapping[str, Mapping[str, Any]]) -> list[Sequ
     rows: list[Sequence[Any]] = []
     for name, facts in dependencies.items():
         shown = [
-            f"{key}: {value}" for key, value in facts.items() if key not in ("status", "problem", "standbys")
+            f"{key.replace('_', ' ')}: {value}"
+            for key, value in facts.items()
+            if key not in ("status", "problem", "standbys") and value is not None
         ]
         rows.append([name.replace("_", " "), facts["status"], ", ".join(shown)])
         rows += [

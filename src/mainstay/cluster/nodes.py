@@ -24,6 +24,9 @@ State = Literal["starting", "ready", "draining", "stopped"]
 Condition = Literal["starting", "ready", "draining", "stopped", "dead"]
 """What a node last said, or `dead` when that is too long ago to be believed."""
 
+_STOPPED_KEPT_MS = 24 * 3600 * 1000
+_DEAD_KEPT_MS = 30 * 24 * 3600 * 1000
+"""Where nodes come and go by themselves, nobody forgets them by hand."""
 _FACTS_BYTES_MAX = 32_768
 _NODES_MAX = 1_000
 _SELECT = (
@@ -159,10 +162,15 @@ def now_ms(tx: Transaction) -> int:
 def register(database: Line, me: Introduction, *, state: State = "starting") -> int:
     """Put a node on the list, in the place of what it said in an earlier life. Returns its start time.
 
-    Whoever asked it to drain before has been obeyed: it ended.
+    Whoever asked it to drain before has been obeyed: it ended. Who stopped a day ago, or was last heard of a
+    month ago, is forgotten on this occasion.
     """
     with database.write() as tx:
         at_ms = now_ms(tx)
+        tx.execute(
+            "DELETE FROM cluster_node WHERE id <> ? AND (beat_ms < ? OR (state = 'stopped' AND beat_ms < ?))",
+            (me.id, at_ms - _DEAD_KEPT_MS, at_ms - _STOPPED_KEPT_MS),
+        )
         tx.execute(
             "INSERT INTO cluster_node (id, name, http, ssh, rpc, health, roles, labels, version, state,"
             " started_ms, beat_ms, lag_ms, skew_ms, drain_asked_ms, facts)"
