@@ -26,6 +26,11 @@ servers: ## Debian's servers that tests meet (root installs them; otherwise says
 serve: setup ## Serve on 127.0.0.1:8080 (HTTP) and 127.0.0.1:2222 (SSH), data in ./data
 	@$(bin)/mainstay serve
 
+.PHONY: cluster
+cluster: setup ## Three nodes, PostgreSQL that fails over, S3, Redis, HAProxy, here, to break them
+	@tools/servers.sh cluster
+	@$(bin)/mainstay cluster demo
+
 .PHONY: test
 test: develop servers ## All tests, with real git and real servers
 	$(bin)/pytest -n 2 --dist loadgroup

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The real servers and foreign clients that tests meet, from Debian: `tools/servers.sh test` or `bench`.
+# The real servers and foreign clients that tests meet, from Debian: `tools/servers.sh test`, `bench` or `cluster`
+# (what `mainstay cluster demo` runs).
 #
 # As root it installs what is missing with apt-get (services are not started); otherwise it names what is
 # missing, and the tests that need it are skipped and listed at the end of the run.
@@ -17,6 +18,9 @@ have() {
 # program:package:what is tested with it
 wanted="postgres:postgresql:PostgreSQL as the database
 pgbouncer:pgbouncer:a pooler in front of PostgreSQL
+etcd:etcd-server:who decides which PostgreSQL is the primary
+patroni:patroni:PostgreSQL that fails over by itself
+redis-server:redis-server:Redis as soft state
 haproxy:haproxy:HAProxy as the balancer
 nginx:nginx-light:nginx as the balancer
 ngx_stream_module.so:libnginx-mod-stream:SSH and unread TLS through nginx
@@ -31,6 +35,11 @@ sshd:openssh-server:the SSH peer
 nginx:nginx-light:the HTTP peer
 fcgiwrap:fcgiwrap:the HTTP peer
 wrk:wrk:requests per second"
+[ "$kind" != cluster ] || wanted="postgres:postgresql:PostgreSQL
+etcd:etcd-server:who decides which PostgreSQL is the primary
+patroni:patroni:PostgreSQL that fails over by itself
+redis-server:redis-server:Redis
+haproxy:haproxy:HAProxy"
 
 missing() { # what: packages, or sentences
     printf '%s\n' "$wanted" | while IFS=: read -r program package purpose; do
@@ -60,9 +69,10 @@ if [ -n "$packages" ]; then
         install_without_starting $packages || say "servers: apt-get failed"
     fi
     if [ -n "$(missing packages)" ]; then
-        say "servers: not here, so what needs them is skipped (root on Debian installs them):"
+        if [ "$kind" = cluster ]; then say "servers: not here (root on Debian installs them):"
+        else say "servers: not here, so what needs them is skipped (root on Debian installs them):"; fi
         missing sentences
     fi
 fi
-[ "$kind" = bench ] || tools/rgw.sh fetch ||
-    say "servers: no Ceph RGW here, so tests against a real S3 with signatures are skipped"
+[ "$kind" = bench ] || tools/rgw.sh fetch || say "servers: no Ceph RGW here, so there is no real S3 with signatures"
+[ "$kind" != cluster ] || [ -z "$(missing packages)" ]
