@@ -50,6 +50,10 @@ journeys: develop ## Only the journeys: people with real git and ssh against a r
 crash: develop servers ## Only the crash suite: kill a node at every failpoint and system call
 	MAINSTAY_CRASH=all $(bin)/pytest -n 2 --dist loadgroup tests/cluster
 
+.PHONY: chaos
+chaos: develop servers ## Break a cluster for a while and judge it (MINUTES=30 SEED=7; root makes networks)
+	PYTHONPATH=src:tests:. $(bin)/python -m support.chaos.run --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(PAGE),--page)
+
 .PHONY: fuzz
 fuzz: develop ## Feed the parsers of foreign bytes, each for a minute (SECONDS=60)
 	MAINSTAY_FUZZ_SECONDS=$(or $(SECONDS),60) $(bin)/pytest tests/fuzz

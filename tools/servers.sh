@@ -22,6 +22,9 @@ etcd:etcd-server:who decides which PostgreSQL is the primary
 patroni:patroni:PostgreSQL that fails over by itself
 redis-server:redis-server:Redis as soft state
 haproxy:haproxy:HAProxy as the balancer
+ip:iproute2:hosts with cables that can be pulled
+iptables:iptables:partitions between hosts
+mkfs.ext4:e2fsprogs:disks that lose power
 nginx:nginx-light:nginx as the balancer
 ngx_stream_module.so:libnginx-mod-stream:SSH and unread TLS through nginx
 ssh:openssh-client:Git over SSH

@@ -31,6 +31,8 @@ _DEBIAN_PACKAGES = {
     "npm": "npm",
     "nginx": "nginx-light",
     "haproxy": "haproxy",
+    "etcd": "etcd-server",
+    "redis-server": "redis-server",
     "ngx_stream_module.so": "libnginx-mod-stream",
     "fcgiwrap": "fcgiwrap",
     "wrk": "wrk",
