@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mainstay.cluster import nodes
+from mainstay.cluster.enduring import bugs_as_outages
 from mainstay.cluster.line import Line
 from mainstay.cluster.nodes import Heard, Introduction, Pulse, State
 from mainstay.foundation.clock import Clock
@@ -81,13 +82,10 @@ class Heart:
     def turn(self, state: State) -> None:
         """One beat. Whatever the database answers, the next one comes."""
         try:
-            heard = self._beat(state)
+            with bugs_as_outages("heart.crashed"):
+                heard = self._beat(state)
         except (MainstayError, OutcomeUnknown) as error:
             self._note_failure(str(error))
-            return
-        except Exception as bug:
-            log.exception("heart.crashed")
-            self._note_failure(f"{type(bug).__name__}: {bug}")
             return
         self._note_success()
         if not heard.listed:

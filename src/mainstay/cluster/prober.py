@@ -6,6 +6,7 @@ An attempt may hang for longer than anybody waits: then there is no answer in ti
 import threading
 from collections.abc import Callable
 
+from mainstay.cluster.enduring import bugs_as_outages
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import MainstayError, OutcomeUnknown
 from mainstay.foundation.logs import get_logger
@@ -77,11 +78,9 @@ class Prober:
 
     def _try_once(self) -> bool:
         try:
-            self._attempt()
+            with bugs_as_outages("prober.crashed"):
+                self._attempt()
         except (MainstayError, OutcomeUnknown) as error:
             log.debug("prober.failed", name=self._name, because=str(error))
-            return False
-        except Exception:
-            log.exception("prober.crashed", name=self._name)
             return False
         return True
