@@ -26,6 +26,7 @@ from mainstay.provision.local.pushing import Pusher, Tally
 
 _USUAL_DIRECTORY = Path("cluster-demo")
 _USUAL_PORTS = (8080, 2222)
+_COLOURS = {"down": "red", "frozen": "cyan", "starting": "yellow"}
 _STOP_S_MAX = 120.0
 _SLOW_S = 2.0
 _MEMBER = click.argument("member", default="")
@@ -211,12 +212,16 @@ class _Screen:
     def draw(self, picture: Picture) -> None:
         if not self._is_live:
             return
-        lines = _table([tuple(asdict(member).values()) for member in picture.members]).splitlines()
-        width = shutil.get_terminal_size().columns
+        head, *lines = _table([tuple(asdict(member).values()) for member in picture.members]).splitlines()
+        width = shutil.get_terminal_size().columns - 1
+        coloured = [
+            click.style(line[:width], fg=_COLOURS.get(member.state))
+            for line, member in zip(lines, picture.members, strict=True)
+        ]
         with self._lock:
             self._erase()
-            print("\n".join(["", *(line[: width - 1] for line in lines)]), flush=True)
-            self._drawn = len(lines) + 1
+            print("\n".join(["", head[:width], *coloured]), flush=True)
+            self._drawn = len(lines) + 2
 
     def _erase(self) -> None:
         if self._drawn:

@@ -27,7 +27,7 @@ _EVERYTHING = ("", "all")
 
 
 _DEEDS: Mapping[str, tuple[Callable[[Member], None], str]] = {
-    "kill": (Member.kill, "{name} was killed; `mainstay cluster demo start {name}` brings it back"),
+    "kill": (Member.kill, "{name} was killed; `start {name}` brings it back"),
     "start": (Member.heal, "{name} is back"),
     "freeze": (
         Member.freeze,

@@ -63,6 +63,11 @@ class PatroniMember(PostgresMember):
     def _answers(self) -> bool:
         return self.ask_agent("/health") == HTTPStatus.OK
 
+    def heal(self) -> None:
+        """Also wakes a Patroni that was frozen alone."""
+        self.thaw_agent()
+        super().heal()
+
     def ask_agent(self, path: str) -> int | None:
         """The status by which Patroni answers; None when it does not."""
         answer = http_get(self.place.host, self.rest_port, path)
