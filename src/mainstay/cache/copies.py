@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mainstay.cache.locks import exclusive, shared, try_exclusive
+from mainstay.cache.mending import Mender, stamp_of
 from mainstay.cache.packs import PackStore, files_of
 from mainstay.cache.settings import CacheSettings
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.ids import new_ulid
-from mainstay.git.native.run import GitPlace
+from mainstay.git.native.run import GitFailed, GitPlace
 from mainstay.storage.ledger import Ledger, Pack
 from mainstay.storage.objects import NoSuchObject, ObjectStore
 
@@ -39,6 +40,17 @@ class CacheUnusable(Unavailable):
     """The disk of the cache refuses; the message says why."""
 
 
+class CopyWasDamaged(Unavailable):
+    """What failed was due to damage on this node's disk, which is mended by now."""
+
+    def __init__(self) -> None:
+        super().__init__("this node's copy of the repository was damaged and has been replaced: try again")
+
+
+class StoredPackMissing(Unavailable):
+    """The object store has lost a pack; the message names it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """A pinned copy: complete at `version`, and readable until it is unpinned."""
@@ -47,6 +59,8 @@ class Copy:
     version: int
     manifest_version: int
     packs: tuple[Pack, ...]
+    stamp: int = 0
+    """Of the last mending before it was pinned."""
 
     @property
     def objects(self) -> Path:
@@ -65,12 +79,14 @@ class Copies:
         self._ledger = ledger
         self._clock = clock
         self.packs = PackStore(settings.directory / "packs", objects)
+        self.mender = Mender(self.packs, clock)
 
     @contextmanager
     def pinned(self, repository_id: int) -> Iterator[Copy]:
         """A copy no older than this call. Its files stay until the block ends.
 
-        Raises `NoSuchRepository`, and `Unavailable` when a pack is not here and cannot be fetched.
+        Raises `NoSuchRepository`, and `Unavailable` when a pack is not here and cannot be fetched. When git
+        fails in the block because the copy is damaged, the copy is mended and `CopyWasDamaged` raised.
         """
         try:
             copy, pin = self._bring_up(repository_id)
@@ -78,28 +94,55 @@ class Copies:
             raise CacheUnusable(f"cannot use the local cache: {refused.strerror}") from refused
         try:
             yield copy
+        except GitFailed as failed:
+            if self.was_damaged(copy):
+                raise CopyWasDamaged from failed
+            raise
         finally:
             os.close(pin)
 
+    def was_damaged(self, copy: Copy) -> bool:
+        """Look through the copy for damage, and mend it: for who saw git fail in it, while it is pinned.
+
+        False, too, when it was looked at a short while ago. Blocks. Raises `Unavailable` when something is
+        damaged and cannot be replaced now.
+        """
+        try:
+            return self.mender.look_through(copy.place.git_dir, copy.packs, stamp=copy.stamp)
+        except NoSuchObject as lost:
+            raise StoredPackMissing(f"{lost}: run `mainstay fsck`") from lost
+        except OSError as refused:
+            raise CacheUnusable(f"cannot use the local cache: {refused.strerror}") from refused
+
+    def stamp(self, uid: str) -> int:
+        """Another number after each mending of the copies of this repository."""
+        return stamp_of(self._root / uid / "any")
+
     def _bring_up(self, repository_id: int) -> tuple[Copy, int]:
         uid = self._ledger.repository(repository_id).uid
+        lost: NoSuchObject | None = None
         for _ in range(_ATTEMPTS_MAX):
             version, manifest_version, packs = self._ledger.packs(repository_id)
             directory = self._root / uid / str(manifest_version)
+            stamp = stamp_of(directory)
             try:
                 pin = self._completed(directory, packs)
-            except (FileNotFoundError, NoSuchObject):
+            except (FileNotFoundError, NoSuchObject) as gone:
                 # The cache was deleted under our feet, or a compaction's inputs are gone: look again.
+                lost = gone if isinstance(gone, NoSuchObject) else None
                 continue
             place = GitPlace(git_dir=directory)
-            return Copy(place, version, manifest_version, tuple(packs)), pin
+            return Copy(place, version, manifest_version, tuple(packs), stamp), pin
+        if lost is not None:
+            raise StoredPackMissing(f"{lost}: run `mainstay fsck`") from lost
         raise CopyVanished(f"the copy of repository {uid} vanished {_ATTEMPTS_MAX} times while being made")
 
     def _completed(self, directory: Path, packs: list[Pack]) -> int:
         """Pin the copy and give it what it lacks; return the pin. When that fails, nothing stays pinned."""
         pin = self._pin(directory)
         try:
-            _link_packs(directory, packs, self.packs)
+            if not _link_packs(directory, packs, self.packs):
+                self.mender.mend(directory, tuple(packs))
             self._drop_superseded(directory)
         except BaseException:
             os.close(pin)
@@ -199,18 +242,24 @@ def _make_bare(directory: Path) -> None:
     (directory / "pin").touch()
 
 
-def _link_packs(directory: Path, packs: list[Pack], store: PackStore) -> None:
-    """Make every file of every pack present in the copy. One listing decides what is missing."""
+def _link_packs(directory: Path, packs: list[Pack], store: PackStore) -> bool:
+    """Make every file of every pack present in the copy. One listing decides what is missing.
+
+    Returns whether the files that were there have plausible sizes: a power cut may leave names without bytes.
+    """
     pack_directory = directory / "objects" / "pack"
-    present = {entry.name for entry in pack_directory.iterdir()}
+    with os.scandir(pack_directory) as entries:
+        size_of = {entry.name: entry.stat().st_size for entry in entries}
+    plausible = all(size_of.values())
     for pack in packs:
         endings = [ending for ending in files_of(pack) if _is_linked(ending)]
-        missing = [ending for ending in endings if f"pack-{pack.id}.{ending}" not in present]
+        missing = [ending for ending in endings if f"pack-{pack.id}.{ending}" not in size_of]
         if missing:
-            store.ensure(pack, missing)
-            for ending in missing:
+            for ending in store.ensure(pack, missing):
                 _link(store.path(pack.id, ending), pack_directory / f"pack-{pack.id}.{ending}")
+        plausible &= size_of.get(f"pack-{pack.id}.pack", pack.size_bytes) == pack.size_bytes
     _link_graph(directory, packs, store)
+    return plausible
 
 
 def _is_linked(ending: str) -> bool:
@@ -222,8 +271,7 @@ def _link_graph(directory: Path, packs: list[Pack], store: PackStore) -> None:
     target = directory / "objects" / "info" / "commit-graph"
     for pack in reversed(packs):
         if "graph" in pack.artefacts:
-            if not target.exists():
-                store.ensure(pack, ["graph"])
+            if not target.exists() and store.ensure(pack, ["graph"]):
                 _link(store.path(pack.id, "graph"), target)
             return
 

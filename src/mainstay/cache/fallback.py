@@ -9,6 +9,7 @@ Whatever writes asks the database, and fails.
 import json
 import threading
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict
 
 from mainstay.cache.known import KnownFile
@@ -32,8 +33,16 @@ _VALUE_BYTES_MAX = 32 << 20
 class FallbackLedger(SqlLedger):
     """A `Ledger` whose reads survive the database. `start` it, and `close` it at the end."""
 
-    def __init__(self, database: Database, clock: Clock, *, known: KnownFile, outage: Outage) -> None:
-        super().__init__(database, clock)
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        known: KnownFile,
+        outage: Outage,
+        tell: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(database, clock, tell=tell)
         self._known = known
         self._outage = outage
         self._wanted: set[int] = set()

@@ -34,7 +34,7 @@ from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSink, ByteSource
 from mainstay.repository.threads import Threads, ended
 from mainstay.repository.turns import Turns
-from mainstay.repository.wants import Reachable
+from mainstay.repository.wants import NotOurRef, Reachable, TooLargeToSearch
 
 _CHUNK_BYTES = 1 << 18
 _REQUEST_BYTES_MAX = 64 << 20
@@ -42,6 +42,8 @@ _ATTEMPTS_MAX = 2
 _SEARCHES_AT_ONCE = 4
 _HOLD_S_MAX = 45.0
 """The longest a fetch waits for a database that is away: nothing can be said to its client meanwhile."""
+_DOUBTED_BYTES_MAX = 1 << 30
+"""Larger copies are not read whole before an answer: their client would wait too long for a first byte."""
 _CONFIG = {
     "uploadpack.allowAnySHA1InWant": "true",  # the wants were checked before
     "uploadpack.allowFilter": "true",
@@ -161,8 +163,10 @@ class Fetcher:
         Made again if the copy vanished before the first byte.
         """
         make = partial(self._round, listing, asked, body, protocol)
+        # Who asks the same again at once may have got what its git could not read.
+        doubting = partial(self._round, listing, asked, body, protocol, doubted=True)
         before = sink.bytes_written  # over SSH, earlier rounds went the same way
-        failed = await self._from_responses(listing, asked, body, sink, make)
+        failed = await self._from_responses(listing, asked, body, sink, doubting)
         for _ in range(_ATTEMPTS_MAX):
             if failed and sink.bytes_written == before:
                 failed = await make(sink.write)
@@ -180,40 +184,65 @@ class Fetcher:
         tags = packed_refs.known_digest(listing, "tags")
         if tags is None:
             tags = await self._threads.run(packed_refs.digest_of, listing, "tags")
-        key = key_of(listing.repository.uid.encode(), tags, body)
+        uid = listing.repository.uid
+        key = key_of(uid.encode(), str(self._copies.stamp(uid)).encode(), tags, body)
         if not self._responses.is_repeated(key):
             return "it is asked for the first time"
         return await self._responses.serve(key, make, sink.write)
 
     async def _round(
-        self, listing: RefListing, asked: Asked, body: bytes, protocol: str | None, write: Write
+        self,
+        listing: RefListing,
+        asked: Asked,
+        body: bytes,
+        protocol: str | None,
+        write: Write,
+        *,
+        doubted: bool = False,
     ) -> str | None:
-        """One round with native upload-pack. Returns why it failed, or None."""
+        """One round with native upload-pack. Returns why it failed, or None.
+
+        A copy in which git failed is looked through, so that the next round finds it mended.
+        """
         async with (
             self._turns.turn(),
-            self._ready_in_thread(listing, asked) as copy,
+            self._ready_in_thread(listing, asked, doubted=doubted) as copy,
         ):
             failed = await self._upload_pack_once(copy, body, write, protocol)
+            if failed:
+                await self._threads.run(self._copies.was_damaged, copy)
         if failed:
             log.warning("fetch.failed", repository=listing.repository.uid, reason=failed)
         return failed
 
     @contextlib.contextmanager
-    def _ready(self, listing: RefListing, asked: Asked) -> Iterator[Copy]:
+    def _ready(self, listing: RefListing, asked: Asked, *, doubted: bool = False) -> Iterator[Copy]:
         """A pinned copy that native git may answer from: wants checked, refs written. Blocks."""
         with self._copies.pinned(listing.repository.id) as copy:
-            self._reachable.check(asked.wants, listing, copy.place)
+            if doubted and sum(pack.size_bytes for pack in copy.packs) <= _DOUBTED_BYTES_MAX:
+                self._copies.was_damaged(copy)
+            self._check_wants(listing, asked, copy)
             try:
                 packed_refs.write(copy.place.git_dir, listing, every_ref=_needs_refs(asked))
             except FileNotFoundError:
                 raise CopyVanished("the cache was deleted in the middle of a fetch: try again") from None
             yield copy
 
-    def _ready_in_thread(self, listing: RefListing, asked: Asked) -> AbstractAsyncContextManager[Copy]:
+    def _check_wants(self, listing: RefListing, asked: Asked, copy: Copy) -> None:
+        try:
+            self._reachable.check(asked.wants, listing, copy.place)
+        except (NotOurRef, TooLargeToSearch):
+            if not self._copies.was_damaged(copy):
+                raise
+            self._reachable.check(asked.wants, listing, copy.place)
+
+    def _ready_in_thread(
+        self, listing: RefListing, asked: Asked, *, doubted: bool = False
+    ) -> AbstractAsyncContextManager[Copy]:
         """A search has threads of its own: whoever wants nothing but tips does not queue behind it."""
         threads = self._threads if listing.tips.issuperset(asked.wants) else self._searching
         return self._waiting.entering(
-            lambda: threads.holding(self._ready(listing, asked), of=listing.repository.id)
+            lambda: threads.holding(self._ready(listing, asked, doubted=doubted), of=listing.repository.id)
         )
 
     def close(self) -> None:
@@ -237,6 +266,8 @@ class Fetcher:
                 code = await process.wait()
             finally:
                 await stop(process)
+            if code:
+                await self._threads.run(self._copies.was_damaged, copy)
         if code < 0 or (code > 0 and sink.bytes_written == before):
             log.warning(
                 "fetch.failed", repository=listing.repository.uid, reason=f"upload-pack ended with {code}"

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from mainstay.access.policy import Deny, PushRules, RefAction, decide_ref_update, is_protected
-from mainstay.cache.copies import Copies, Copy
+from mainstay.cache.copies import Copies, Copy, CopyWasDamaged
 from mainstay.cache.refs import RefListing, RefListings
 from mainstay.foundation.errors import Conflict, Invalid, OutcomeUnknown, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
@@ -186,15 +186,32 @@ class Receiver:
         async with self._pinned(repository_id) as copy:
             quarantine = Quarantine(push.id, copy, self._settings, self._threads)
             async with self._threads.holding(quarantine):
+                refused_before = dict(push.refused)
                 try:
                     packs = await self._take_pack(push, quarantine, source, reporter, ends=ends)
+                except NotInspected:
+                    await self._blame_damage(push, copy, refused_before)
+                    raise
                 except (BadPack, TooDeep, BorrowsTooMuch, TooLargeToSearch) as bad:
+                    await self._blame_damage(push, copy, refused_before)
                     push.refuse({change.name: "unpacker error" for change in push.changes})
                     return str(bad)
+                if push.refused != refused_before:
+                    await self._blame_damage(push, copy, refused_before)
                 failpoint(CHECKED)
                 if push.left:
                     await self._committing.run_to_the_end(self._commit, push, packs)
         return None
+
+    async def _blame_damage(self, push: _Push, copy: Copy, refused: Refusals) -> None:
+        """A pack may be called bad, or lacking, for what is damaged here: then nobody hears that it is.
+
+        Raises `CopyWasDamaged` when it was; then only what was `refused` for other reasons stays so.
+        """
+        verdict, push.refused = push.refused, dict(refused)
+        if await self._threads.run(self._copies.was_damaged, copy):
+            raise CopyWasDamaged
+        push.refused = verdict
 
     def _pinned(self, repository_id: int) -> AbstractAsyncContextManager[Copy]:
         """A copy of the repository; waits for the database that says what it is made of."""

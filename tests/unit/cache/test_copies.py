@@ -3,6 +3,7 @@
 import errno
 import os
 from dataclasses import dataclass, field
+from hashlib import sha1, sha256
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,8 @@ from mainstay.storage.objects.memory import MemoryStore
 from support.ledgers import a_pack
 
 FILE_BYTES = 1000
+PACK = b"x" * FILE_BYTES
+SIDE_FILE = PACK[20:] + sha1(PACK[20:]).digest()
 
 
 @dataclass
@@ -47,9 +50,9 @@ class Node:
 
     def add(self, *repository_ids: int) -> Pack:
         """A pack that these repositories share."""
-        pack = a_pack()
-        for ending in ("pack", "idx"):
-            self.store.put_bytes(f"{pack.key}.{ending}", b"x" * FILE_BYTES)
+        pack = a_pack(sha256=sha256(PACK).hexdigest(), size_bytes=FILE_BYTES)
+        for ending, content in {"pack": PACK, "idx": SIDE_FILE}.items():
+            self.store.put_bytes(f"{pack.key}.{ending}", content)
         for repository_id in repository_ids:
             self.manifests.packs_of.setdefault(repository_id, []).append(pack)
         return pack
