@@ -4,14 +4,12 @@ A database has one master key. Of several machines that start on an empty one, t
 is the cluster; the others lack it and are told to join. A machine that has it may start any time.
 """
 
-from pathlib import Path
-
 from mainstay.boot.credentials import lend
 from mainstay.boot.membership import SECRET_KEY, ensure_certificate, secrets_of
 from mainstay.boot.stores import Stores
+from mainstay.cluster.belonging import remember_instance, remembered_instance
 from mainstay.cluster.keyring import KeyFile, KeyRing, MasterKeyMissing, key_file, new_key, write_keys
 from mainstay.cluster.nodes import node_id
-from mainstay.cluster.private_files import replace_file
 from mainstay.cluster.secrets import WrongMasterKey, found, insert_wrapped, master_key_id, reach_master
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import Conflict
@@ -143,24 +141,8 @@ def _move_plain_secrets(stores: Stores) -> None:
                 log.info("boot.secret_wrapped", name=name)
 
 
-def _instance_file(data: Path) -> Path:
-    return data / "instance_id"
-
-
-def remembered_instance(data: Path) -> str | None:
-    """To which instance this data directory belongs; None before its first start."""
-    try:
-        return _instance_file(data).read_text("ascii").strip() or None
-    except FileNotFoundError:
-        return None
-
-
 def _remember_instance(stores: Stores) -> None:
     data = stores.settings.data
     instance = settings_store.read(stores.database, settings_store.INSTANCE_ID)
     if instance is not None and remembered_instance(data) != instance:
         remember_instance(data, instance)
-
-
-def remember_instance(data: Path, instance: str) -> None:
-    replace_file(_instance_file(data), f"{instance}\n".encode("ascii"), durable=True)

@@ -18,19 +18,14 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
-from mainstay.boot.first_start import (
-    check_database,
-    check_member,
-    check_store,
-    remember_instance,
-    remembered_instance,
-)
+from mainstay.boot.first_start import check_database, check_member, check_store
 from mainstay.boot.inviting import LOCAL
 from mainstay.boot.layout import Layout, make_directories
 from mainstay.boot.locks import pid_lock
 from mainstay.boot.settings import NodeSettings, assemble, load_for_command
 from mainstay.boot.stores import Stores, opened_stores
 from mainstay.cluster import schema
+from mainstay.cluster.belonging import remember_instance, remembered_instance
 from mainstay.cluster.joining import Bundle, JoinToken, unseal
 from mainstay.cluster.keyring import KeyFile, KeyRing, MasterKeyMissing, key_file, write_keys
 from mainstay.cluster.private_files import replace_file
