@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from mainstay.foundation import logs
+from mainstay.provision.local.waiting import StackFailed
 from support.chaos import network
 from support.chaos.arena import Arena, Fault
 from support.chaos.faults import FAULTS
@@ -70,7 +71,7 @@ def main(
                 for fault in schedule(arena, began_s + minutes * 60, only):
                     _tell(arena, fault)
             findings = arena.judge(expected_errors=EXPECTED_ERRORS)
-        except AssertionError as broken:
+        except (AssertionError, StackFailed) as broken:
             findings = [f"the run broke off: {broken}"]
         report = report_of(arena, findings, minutes=(time.monotonic() - began_s) / 60)
     click.echo(table(report))
