@@ -87,6 +87,7 @@ class DataPlane:
         loop.add_signal_handler(signal.SIGTERM, self._stop_soon)
         beat = asyncio.create_task(self._watchdog.beat())
         self._vitals.start()
+        self._stores.hints.start()
         if self._fallback:
             self._fallback.start()
         try:

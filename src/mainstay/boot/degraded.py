@@ -60,7 +60,7 @@ def fallback_of(stores: Stores) -> Fallback | None:
     return Fallback(
         outage=outage,
         known=known,
-        ledger=FallbackLedger(stores.database, SYSTEM, known=known, outage=outage),
+        ledger=FallbackLedger(stores.database, SYSTEM, known=known, outage=outage, tell=stores.hints.tell),
         key=secret_key(stores).encode(),
         _prober=prober,
         _line=line,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 from urllib.parse import quote, urlsplit
 
+from mainstay.cluster.softstate import location_of
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import Secret
 from mainstay.storage.objects.location import parse_location
@@ -17,9 +18,6 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 Role = Literal["web", "git", "ssh", "worker"]
 DoorName = Literal["http", "https", "ssh"]
 
-_REDIS_SCHEMES = {f"{kind}{way}" for kind in ("redis", "rediss") for way in ("", "+sentinel", "+cluster")} | {
-    "unix"
-}
 _PORT_MAX = 65535
 _NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _HOST_NAME = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?){1,32}")
@@ -117,10 +115,8 @@ def object_store(text: str) -> str:
 
 
 def redis_url(text: str) -> str:
-    if text and urlsplit(text).scheme not in _REDIS_SCHEMES:
-        raise Invalid(
-            f"{text!r} is not redis://HOST:PORT/NUMBER, nor one of {', '.join(sorted(_REDIS_SCHEMES))}"
-        )
+    if text:
+        location_of(text)
     return text
 
 

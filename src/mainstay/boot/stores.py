@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mainstay.boot.credentials import borrow
+from mainstay.boot.hinting import hints_of
 from mainstay.boot.settings import NodeSettings, as_text
+from mainstay.cluster.hints import Hints
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.settings import export_to_children
 from mainstay.storage.database import Database
@@ -27,6 +29,8 @@ class Stores:
     database: Database
     ledger: Ledger
     objects: ObjectStore
+    hints: Hints
+    """For who commits something that workers should hear of."""
 
 
 @contextmanager
@@ -34,15 +38,18 @@ def opened_stores(settings: NodeSettings) -> Iterator[Stores]:
     """Open the stores and close them at the end. Also exports the settings, so that Django sees the same."""
     export(settings)
     database = open_database(settings.database_url)
+    hints = hints_of(settings)
     try:
         borrow(settings, database)
         yield Stores(
             settings=settings,
             database=database,
-            ledger=SqlLedger(database, SYSTEM),
+            ledger=SqlLedger(database, SYSTEM, tell=hints.tell),
             objects=open_object_store(settings.object_store),
+            hints=hints,
         )
     finally:
+        hints.close()
         database.close()
 
 

@@ -15,4 +15,5 @@ def dependencies_of(stores: Stores) -> Dependencies:
         objects=stores.objects,
         schema_is_current=schema_is_current,
         clock=SYSTEM,
+        soft_state_problem=lambda: stores.hints.problem,
     )

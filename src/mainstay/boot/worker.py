@@ -9,6 +9,7 @@ from django.db import connections
 from mainstay.boot import child
 from mainstay.boot.chores import Chores
 from mainstay.boot.git import git_tools
+from mainstay.boot.hinting import listening
 from mainstay.boot.stores import Stores
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, OutcomeUnknown
@@ -30,7 +31,9 @@ def main() -> None:
         )
         beside.start()
         child.say_ready()
-        _worker(stores, chores).run(stop)
+        worker = _worker(stores, chores)
+        with listening(stores.settings, wake=worker.wake):
+            worker.run(stop)
         _try("finish", chores.finish)
 
 

@@ -15,7 +15,15 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    Future,
+    InvalidStateError,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -80,6 +88,12 @@ class Worker:
         self._events: dict[Future[bool], Event] = {}
         self._jobs: dict[Future[None], Job] = {}
         self._heartbeat_due_s = 0.0
+        self._woken: Future[None] = Future()
+
+    def wake(self) -> None:
+        """Look at once instead of at the next poll. From any thread; twice is the same as once."""
+        with suppress(InvalidStateError):
+            self._woken.set_result(None)
 
     def run_once(self) -> int:
         """Take what is due now, do it, wait until it is done; return how much it was."""
@@ -96,7 +110,7 @@ class Worker:
         self._patiently(self._ensure_schedule)
         while not stop.is_set():
             if not self._patiently(self._turn):
-                self._pause(stop)
+                self._pause()
         self._give_back_unbegun()
         while self._wait(ALL_COMPLETED):
             self._patiently(self._keep_leases)
@@ -121,17 +135,22 @@ class Worker:
             log.warning("worker.waits_for_database", because=str(error))
             return 0
 
-    def _pause(self, stop: threading.Event) -> None:
-        if not self._wait(FIRST_COMPLETED):
-            stop.wait(self._poll_s)
+    def _pause(self) -> None:
+        """Until the next poll, the end of something that runs, or a call of `wake`."""
+        wait([*self._running(), self._woken], timeout=self._poll_s, return_when=FIRST_COMPLETED)
+        if self._woken.done():
+            # A call between these two lines is not lost: the look that it asks for comes right now.
+            self._woken = Future()
 
     def _wait(self, until: str) -> bool:
         """Wait, but no longer than until the next poll, for what still runs; False when nothing does."""
-        tasks: list[Future[Any]] = [*self._events, *self._jobs]
-        running = [task for task in tasks if not task.done()]
+        running = self._running()
         if running:
             wait(running, timeout=self._poll_s, return_when=until)
         return bool(running)
+
+    def _running(self) -> list[Future[Any]]:
+        return [task for task in (*self._events, *self._jobs) if not task.done()]
 
     def _ensure_schedule(self) -> None:
         if self._periodics:

@@ -23,7 +23,14 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from mainstay.doors.health import decisions
-from mainstay.doors.health.checks import ALL, Dependencies, Look, database_check, schema_check
+from mainstay.doors.health.checks import (
+    ALL,
+    Dependencies,
+    Look,
+    database_check,
+    schema_check,
+    soft_state_check,
+)
 from mainstay.doors.health.decisions import NOT_FOUND, Answer, Check, NodeView
 from mainstay.foundation import metrics
 from mainstay.foundation.logs import Secret
@@ -41,11 +48,11 @@ NO_TOKEN = Secret("")
 _LOOKS: dict[str, Sequence[Look]] = {
     "": ALL,
     "database": (database_check,),
-    "cache": (),
+    "cache": (soft_state_check,),
     "migrations": (schema_check,),
     "geo": (),
 }
-"""By part of `/health_check`. Soft state is no part of health, and a single node has no geography."""
+"""By part of `/health_check`. Soft state is no part of the whole: without it nothing fails."""
 
 
 def claims(scope: Scope) -> bool:

@@ -27,6 +27,8 @@ class Dependencies:
     objects: ObjectStore
     schema_is_current: Callable[[], bool]
     clock: Clock
+    soft_state_problem: Callable[[], str] = lambda: ""
+    """Why Redis is not there; known already, so that nobody waits for it."""
 
 
 def database_check(on: Dependencies) -> Check:
@@ -51,6 +53,12 @@ def schema_check(on: Dependencies) -> Check:
         return "" if on.schema_is_current() else "the tables do not fit this program; restart the node"
 
     return _timed("schema_check", ask, away="Unable to connect to database")
+
+
+def soft_state_check(on: Dependencies) -> Check:
+    """Told to who asks for it, and no part of the others: without soft state nothing fails."""
+    problem = on.soft_state_problem()
+    return Check(name="redis_check", problem=f"Redis does not answer: {problem}" if problem else "")
 
 
 Look = Callable[[Dependencies], Check]

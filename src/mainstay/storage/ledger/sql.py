@@ -3,7 +3,7 @@
 No state of its own and no cache: what is read is what is committed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mainstay.foundation.clock import Clock
@@ -33,12 +33,18 @@ from mainstay.storage.ledger import (
 )
 
 
+def _nobody() -> None:
+    """Workers look at the outbox by themselves."""
+
+
 class SqlLedger:
     """Implements `Ledger`, whose docstrings say what each method promises."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, tell: Callable[[], None] = _nobody) -> None:
+        """`tell` is called when an event was committed to the outbox; it returns at once and never raises."""
         self.database = database
         self._clock = clock
+        self._tell = tell
 
     # Repositories
     def create_repository(
@@ -140,7 +146,10 @@ class SqlLedger:
     def push(self, push: Push) -> PushOutcome:
         at_ms = self._clock.now_ms()
         with self.database.write() as tx:
-            return pushes.commit(tx, push, at_ms)
+            outcome = pushes.commit(tx, push, at_ms)
+        if outcome.version is not None:
+            self._tell()
+        return outcome
 
     def outcome_of(self, push_id: str) -> PushOutcome | None:
         with self.database.read() as tx:
@@ -211,6 +220,7 @@ class SqlLedger:
         at_ms = self._clock.now_ms()
         with self.database.write() as tx:
             outbox.add(tx, topic, payload, at_ms)
+        self._tell()
 
     def take_events(self, *, owner: str, lease_s: int, limit: int = 100) -> list[Event]:
         now_ms = self._clock.now_ms()
