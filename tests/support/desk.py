@@ -6,7 +6,9 @@ with opened_desk(database, tmp_path) as desk:
 
 import asyncio
 import random
+import shutil
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from mainstay.cache.settings import CacheSettings
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.ids import new_ulid
 from mainstay.git.objectnames import ZERO_OID, RefName
+from mainstay.repository.maintenance import Maintenance, MaintenanceSettings
 from mainstay.repository.push import PushContext
 from mainstay.repository.service import GitService
 from mainstay.repository.settings import RepositorySettings
@@ -26,6 +29,7 @@ from mainstay.repository.streams import ClientGone
 from mainstay.storage.database import Database
 from mainstay.storage.ledger.sql import SqlLedger
 from mainstay.storage.objects.memory import MemoryStore
+from mainstay.storage.upload import Uploads
 from support.raw_push import RawObject, blob, commit, push_request, tree
 
 MAIN = "refs/heads/main"
@@ -66,12 +70,34 @@ class Heard:
 
 @dataclass
 class Desk:
-    """One repository with a commit of 4 MiB that do not compress."""
+    """One repository with a commit of 4 MiB, or another size, that do not compress."""
 
     service: GitService
     ledger: SqlLedger
+    objects: MemoryStore
+    directory: Path
+    """With `cache` in it."""
     id: int
     tip: str
+
+    def look_through(self) -> bool:
+        """As the scrub does: whether there was any damage."""
+        with self.service.copies.pinned(self.id) as copy:
+            return self.service.copies.mender.mend(copy.place.git_dir, copy.packs)
+
+    def rebase(self) -> None:
+        """Make a base pack, with all the side-files that there are."""
+        with ThreadPoolExecutor(1) as threads:
+            maintenance = Maintenance(
+                ledger=self.ledger,
+                copies=self.service.copies,
+                uploads=Uploads(ledger=self.ledger, objects=self.objects, clock=SYSTEM, threads=threads),
+                settings=MaintenanceSettings(scratch=self.directory / "scratch", base_objects_min=1),
+            )
+            assert maintenance.maintain(self.id).startswith("rebased")
+
+    def forget_cache(self) -> None:
+        shutil.rmtree(self.directory / "cache")
 
     def push(
         self, *chunks: bytes, stateless: bool = True, rules: PushRules = RULES, run: Run = asyncio.run
@@ -105,7 +131,7 @@ def a_commit(content: bytes) -> list[RawObject]:
 
 
 @contextmanager
-def opened_desk(database: Database, directory: Path) -> Iterator[Desk]:
+def opened_desk(database: Database, directory: Path, *, size_bytes: int = 4 << 20) -> Iterator[Desk]:
     ledger, objects = SqlLedger(database, SYSTEM), MemoryStore(clock=SYSTEM)
     repository = ledger.create_repository(
         uid=new_ulid(), head=RefName(MAIN.encode()), identity={}, actor="user:7"
@@ -117,8 +143,8 @@ def opened_desk(database: Database, directory: Path) -> Iterator[Desk]:
         cache=CacheSettings(directory=directory / "cache"),
         settings=RepositorySettings(quarantine=directory / "quarantine"),
     )
-    made = a_commit(random.Random(7).randbytes(4 << 20))
-    desk = Desk(service, ledger, repository.id, made[-1].oid)
+    made = a_commit(random.Random(7).randbytes(size_bytes))
+    desk = Desk(service, ledger, objects, directory, repository.id, made[-1].oid)
     assert b"ok " + MAIN.encode() in desk.push(push_request([(MAIN, ZERO_OID, desk.tip)], made))
     try:
         yield desk

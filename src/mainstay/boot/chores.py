@@ -11,6 +11,7 @@ from mainstay.boot.git import GitTools
 from mainstay.boot.layout import Layout
 from mainstay.boot.scratch import remove_abandoned
 from mainstay.boot.stores import Stores
+from mainstay.cache.scrub import Scrub
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.logs import get_logger
 from mainstay.jobs import queue
@@ -45,6 +46,9 @@ class Chores:
         self._tools = tools
         self._clock = clock
         self._settings = MaintenanceSettings(scratch=tools.scratch)
+        self._scrub = Scrub(
+            Layout(stores.settings.data).cache, ledger=stores.ledger, mender=tools.copies.mender
+        )
 
     @property
     def handlers(self) -> Mapping[str, Work]:
@@ -79,6 +83,7 @@ class Chores:
             "remove_quarantines": lambda: remove_forgotten(
                 Layout(self._stores.settings.data).quarantine, self._clock
             ),
+            "scrub": self._scrub.go_on,
             "remove_scratch": lambda: remove_abandoned(Layout(self._stores.settings.data)),
         }
 

@@ -16,9 +16,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from mainstay.cache.locks import exclusive, shared, try_exclusive
 from mainstay.cache.mending import Mender, stamp_of
 from mainstay.cache.packs import PackStore, files_of
+from mainstay.cache.room import is_full, short_bytes
 from mainstay.cache.settings import CacheSettings
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Unavailable
@@ -29,7 +32,11 @@ from mainstay.storage.objects import NoSuchObject, ObjectStore
 
 _ATTEMPTS_MAX = 5
 _TOUCH_EVERY_S = 60
+_ROOM_BYTES = 8 << 20
 _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+
+
+log = structlog.get_logger()
 
 
 class CopyVanished(Unavailable):
@@ -73,6 +80,7 @@ class Copies:
     def __init__(
         self, settings: CacheSettings, *, ledger: Ledger, objects: ObjectStore, clock: Clock
     ) -> None:
+        self._directory = settings.directory
         self._root = settings.directory / "copies"
         self._trash = settings.directory / "trash"
         self._size_bytes_max = settings.size_gib_max << 30
@@ -89,7 +97,7 @@ class Copies:
         fails in the block because the copy is damaged, the copy is mended and `CopyWasDamaged` raised.
         """
         try:
-            copy, pin = self._bring_up(repository_id)
+            copy, pin = self._bring_up_with_room(repository_id)
         except OSError as refused:
             raise CacheUnusable(f"cannot use the local cache: {refused.strerror}") from refused
         try:
@@ -117,6 +125,43 @@ class Copies:
     def stamp(self, uid: str) -> int:
         """Another number after each mending of the copies of this repository."""
         return stamp_of(self._root / uid / "any")
+
+    def _bring_up_with_room(self, repository_id: int) -> tuple[Copy, int]:
+        try:
+            return self._bring_up(repository_id)
+        except (OSError, Unavailable) as refused:
+            if not is_full(refused):
+                raise
+            packs = self._ledger.packs(repository_id)[2]
+            if not self._make_room(2 * sum(pack.size_bytes for pack in packs) + _ROOM_BYTES):
+                raise
+        return self._bring_up(repository_id)
+
+    def make_room_if_short(self) -> bool:
+        """Delete from the cache when its disk is nearly full. Returns whether it was. Blocks."""
+        try:
+            short = short_bytes(self._directory)
+        except OSError:
+            return False
+        if short:
+            self._make_room(short)
+        return bool(short)
+
+    def _make_room(self, wanted_bytes: int) -> int:
+        """Delete what was used longest ago and frees room. Returns the bytes freed."""
+        by_last_use = self._by_last_use()
+        census = _Census(self.packs.directory, by_last_use)
+        freed = sum(map(_delete, census.unlinked))
+        for directory in by_last_use:
+            if freed >= wanted_bytes:
+                break
+            names = _pack_files(directory)
+            if census.is_freed_by(directory) and self._drop(directory):
+                self._forget_packs(names)
+                freed += census.without(directory)
+        if freed:
+            log.warning("cache.made_room", bytes=freed)
+        return freed
 
     def _bring_up(self, repository_id: int) -> tuple[Copy, int]:
         uid = self._ledger.repository(repository_id).uid
@@ -220,6 +265,7 @@ class Copies:
                 freed += census.without(directory)
         for grave in self._trash.glob("*"):
             shutil.rmtree(grave, ignore_errors=True)
+        self.make_room_if_short()
         return freed
 
     def _by_last_use(self) -> list[Path]:
@@ -295,12 +341,18 @@ class _Census:
 
     def __init__(self, store: Path, copies: Sequence[Path]) -> None:
         stored = _files(store)
+        self._stored = {facts.st_ino for facts in stored.values()}
         self._of_copy = {copy: _files(copy / "objects" / "pack") for copy in copies}
         linked = [facts for files in self._of_copy.values() for facts in files.values()]
         self._links = Counter(facts.st_ino for facts in linked)
         self.unlinked = [path for path, facts in stored.items() if facts.st_ino not in self._links]
         sizes = {facts.st_ino: facts.st_size for facts in [*stored.values(), *linked]}
         self.size_bytes = sum(sizes.values())
+
+    def is_freed_by(self, copy: Path) -> bool:
+        """Whether anything would be: not what other copies have, or an object store on the same disk."""
+        files = self._of_copy[copy].values()
+        return any(facts.st_nlink == 1 + (facts.st_ino in self._stored) for facts in files)
 
     def without(self, copy: Path) -> int:
         """Count a copy as gone; return the bytes that nobody links any more."""

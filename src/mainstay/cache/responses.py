@@ -27,6 +27,7 @@ Make = Callable[[Write], Awaitable[str | None]]
 _CHUNK_BYTES = 1 << 18
 _ASKED_KEPT = 10_000
 _REPEATED_WITHIN_S = 60.0
+_KEPT_S_MAX = 300.0
 _KEPT_MAX = 256
 """Each answer that is kept is an open file."""
 
@@ -57,6 +58,8 @@ class Responses:
         A failure before the first byte leaves nothing behind, so the caller may try another way.
         """
         growing = self._kept.get(key)
+        if growing is not None and not growing.readers and growing.began_s < self._oldest_s():
+            growing.drop()
         if growing is None or not growing.is_readable():
             try:
                 growing = self._begin(key, make)
@@ -77,10 +80,14 @@ class Responses:
 
     def _begin(self, key: str, make: Make) -> "_Growing":
         self._directory.mkdir(parents=True, exist_ok=True)
-        growing = _Growing(self._directory / new_ulid())
+        growing = _Growing(self._directory / new_ulid(), began_s=self._clock.monotonic_s())
         growing.start(make)
         self._kept[key] = growing
         return growing
+
+    def _oldest_s(self) -> float:
+        """Older answers are made anew: what is wrong with one does not stay wrong."""
+        return self._clock.monotonic_s() - _KEPT_S_MAX
 
     def _shrink(self) -> None:
         """Forget what was asked for longest ago until the rest fits. Readers keep their open files."""
@@ -111,8 +118,9 @@ def key_of(*parts: bytes) -> str:
 class _Growing:
     """One answer in a file, being made or complete."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, began_s: float) -> None:
         self._path = path
+        self.began_s = began_s
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self.size_bytes = 0
         self.readers = 0

@@ -45,7 +45,7 @@ from mainstay.repository.inspection import (
     refusal_by_kind,
 )
 from mainstay.repository.judgement import Refusals, action_of, all_refused, first_head, refusals
-from mainstay.repository.quarantine import BadPack, Quarantine
+from mainstay.repository.quarantine import BadPack, NoRoom, Quarantine
 from mainstay.repository.reporting import Complaints, Reporter, in_order
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSink, ByteSource
@@ -190,27 +190,29 @@ class Receiver:
                 try:
                     packs = await self._take_pack(push, quarantine, source, reporter, ends=ends)
                 except NotInspected:
-                    await self._blame_damage(push, copy, refused_before)
+                    await self._blame_our_disk(push, copy, refused_before)
                     raise
                 except (BadPack, TooDeep, BorrowsTooMuch, TooLargeToSearch) as bad:
-                    await self._blame_damage(push, copy, refused_before)
+                    await self._blame_our_disk(push, copy, refused_before)
                     push.refuse({change.name: "unpacker error" for change in push.changes})
                     return str(bad)
                 if push.refused != refused_before:
-                    await self._blame_damage(push, copy, refused_before)
+                    await self._blame_our_disk(push, copy, refused_before)
                 failpoint(CHECKED)
                 if push.left:
                     await self._committing.run_to_the_end(self._commit, push, packs)
         return None
 
-    async def _blame_damage(self, push: _Push, copy: Copy, refused: Refusals) -> None:
-        """A pack may be called bad, or lacking, for what is damaged here: then nobody hears that it is.
+    async def _blame_our_disk(self, push: _Push, copy: Copy, refused: Refusals) -> None:
+        """A pack may be called bad, or lacking, for what is wrong with our disk: then nobody hears that.
 
-        Raises `CopyWasDamaged` when it was; then only what was `refused` for other reasons stays so.
+        Raises `CopyWasDamaged` or `NoRoom`; then only what was `refused` for other reasons stays so.
         """
         verdict, push.refused = push.refused, dict(refused)
         if await self._threads.run(self._copies.was_damaged, copy):
             raise CopyWasDamaged
+        if await self._threads.run(self._copies.make_room_if_short):
+            raise NoRoom("this node's disk is full: try again")
         push.refused = verdict
 
     def _pinned(self, repository_id: int) -> AbstractAsyncContextManager[Copy]:
