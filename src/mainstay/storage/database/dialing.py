@@ -52,6 +52,12 @@ _TIMELINE = (
 _ROLE = b"SELECT pg_backend_pid(), CASE WHEN pg_is_in_recovery() THEN 0 ELSE 1 END"
 """For a single host, and for services that have no timelines."""
 
+_LIMITS_MS = (
+    (b"lock_timeout", 30_000),
+    (b"statement_timeout", 120_000),
+    (b"idle_in_transaction_session_timeout", 120_000),
+)
+
 log = get_logger()
 
 
@@ -247,6 +253,12 @@ class _Hearing:
             return self._answers, self._errors
 
 
+def limits(*, for_session: bool) -> bytes:
+    """Set how long statements and locks may take: for a session, or for one transaction."""
+    scope = b"false" if for_session else b"true"
+    return b", ".join(b"set_config('%s', '%d', %s)" % (name, ms, scope) for name, ms in _LIMITS_MS)
+
+
 def is_pooled(connection: Connection) -> bool:
     """Whether a pooler in between gives each transaction another session, so that none can be relied on."""
     return connection.prepare_threshold is None
@@ -263,6 +275,8 @@ def _introduce(connection: Connection, question: bytes) -> int:
     assert timeline is not None, "never NULL"
     if int(pid) != connection.pgconn.backend_pid:
         connection.prepare_threshold = None
+    else:
+        run_plain(connection, b"SELECT " + limits(for_session=True))
     return int(timeline)
 
 

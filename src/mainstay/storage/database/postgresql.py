@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import psycopg
@@ -24,7 +24,7 @@ from psycopg.pq.abc import PGresult
 from mainstay.foundation.errors import MainstayError
 from mainstay.storage.database import DatabaseAway, Dialect
 from mainstay.storage.database.commits import COMMIT_S_MAX, commit
-from mainstay.storage.database.dialing import Dialer
+from mainstay.storage.database.dialing import Dialer, is_pooled, limits
 from mainstay.storage.database.faults import Connection, raise_family, run_plain
 from mainstay.storage.database.heart import Heart
 from mainstay.storage.database.lease import Leases, Server
@@ -32,13 +32,23 @@ from mainstay.storage.database.newcomers import Newcomers
 from mainstay.storage.database.pool import Pool, Taken
 from mainstay.storage.database.watch import Wait, Watch
 
-WHO = (
-    b"; SELECT pg_is_in_recovery(), pg_postmaster_start_time(), inet_server_addr(), inet_server_port(),"
-    b" set_config('lock_timeout', '30000', true), set_config('statement_timeout', '120000', true),"
-    b" set_config('idle_in_transaction_session_timeout', '120000', true)"
-)
-BEGIN_WRITE = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + WHO
-BEGIN_READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + WHO
+_WHO = b"SELECT pg_is_in_recovery(), pg_postmaster_start_time(), inet_server_addr(), inet_server_port()"
+WHO = _WHO + b", " + limits(for_session=False)
+
+
+class Begin(NamedTuple):
+    """How a transaction begins: it says who answers, and behind a pooler it sets its own limits."""
+
+    direct: bytes
+    pooled: bytes
+
+    @classmethod
+    def of(cls, mode: bytes) -> "Begin":
+        return cls(b"BEGIN " + mode + b"; " + _WHO, b"BEGIN " + mode + b"; " + WHO)
+
+
+BEGIN_WRITE = Begin.of(b"ISOLATION LEVEL READ COMMITTED READ WRITE")
+BEGIN_READ = Begin.of(b"ISOLATION LEVEL REPEATABLE READ READ ONLY")
 BEGIN_S_MAX = 5.0
 ANSWER_S_MAX = 130.0
 """A little more than the server's own limit for a statement."""
@@ -158,11 +168,11 @@ class PostgresqlDatabase:
 
     @contextmanager
     def write(self) -> Iterator[PostgresqlTransaction]:
-        with self._transaction(BEGIN_WRITE) as (wait, server):
+        taken, wait, server = self._begun(BEGIN_WRITE, prove=False)
+        try:
             self.admit(wait.connection, server)
-            transaction = PostgresqlTransaction(wait.connection, wait)
             try:
-                yield transaction
+                yield PostgresqlTransaction(wait.connection, wait)
             except errors.ReadOnlySqlTransaction as error:
                 self._lose(server)
                 raise NotPrimary(f"the database takes no writes any more: {error}") from error
@@ -172,11 +182,16 @@ class PostgresqlDatabase:
                 raise
             Watch.extend(wait, COMMIT_S_MAX)
             commit(wait.connection)
+        finally:
+            self._end(taken, wait)
 
     @contextmanager
     def read(self) -> Iterator[PostgresqlTransaction]:
-        with self._transaction(BEGIN_READ, prove=True) as (wait, _):
+        taken, wait, _ = self._begun(BEGIN_READ, prove=True)
+        try:
             yield PostgresqlTransaction(wait.connection, wait)
+        finally:
+            self._end(taken, wait)
 
     def close(self) -> None:
         self.is_closed = True
@@ -190,15 +205,7 @@ class PostgresqlDatabase:
         if not self._newcomers.knows(server):
             self._newcomers.meet(server, connection)
 
-    @contextmanager
-    def _transaction(self, begin: bytes, *, prove: bool = False) -> Iterator[tuple[Wait, Server]]:
-        taken, wait, server = self._begun(begin, prove=prove)
-        try:
-            yield wait, server
-        finally:
-            self._end(taken, wait)
-
-    def _begun(self, begin: bytes, *, prove: bool) -> tuple[Taken, Wait, Server]:
+    def _begun(self, begin: Begin, *, prove: bool) -> tuple[Taken, Wait, Server]:
         """A connection with its transaction open.
 
         After a failover every pooled connection is dead, or goes to the old primary, and the first statement
@@ -213,7 +220,7 @@ class PostgresqlDatabase:
         self._pool.forget()
         return self._begin(self._pool.take(), begin, prove=prove)
 
-    def _begin(self, taken: Taken, begin: bytes, *, prove: bool) -> tuple[Taken, Wait, Server]:
+    def _begin(self, taken: Taken, begin: Begin, *, prove: bool) -> tuple[Taken, Wait, Server]:
         wait = self.watch.begin(taken.connection, BEGIN_S_MAX)
         try:
             server = wait.server = begin_on(taken.connection, begin)
@@ -275,10 +282,10 @@ def forget(url: str) -> None:
         kept.close()
 
 
-def begin_on(connection: Connection, begin: bytes) -> Server:
+def begin_on(connection: Connection, begin: Begin) -> Server:
     """Begin a transaction; which server answers. Raises `DatabaseAway`, `NotPrimary`."""
     try:
-        said = run_plain(connection, begin)
+        said = run_plain(connection, begin.pooled if is_pooled(connection) else begin.direct)
     except errors.ReadOnlySqlTransaction as error:
         raise NotPrimary(f"the database takes no writes: {error}") from error
     except psycopg.Error as error:

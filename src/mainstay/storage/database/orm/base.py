@@ -20,7 +20,7 @@ from django.db.backends.postgresql import base
 from mainstay.foundation.errors import OutcomeUnknown
 from mainstay.storage.database import DatabaseAway
 from mainstay.storage.database.commits import COMMIT_S_MAX, refusing_unreplicated
-from mainstay.storage.database.dialing import is_pooled
+from mainstay.storage.database.dialing import is_pooled, limits
 from mainstay.storage.database.faults import Connection, raise_family, run_plain
 from mainstay.storage.database.lease import Server
 from mainstay.storage.database.postgresql import (
@@ -31,11 +31,6 @@ from mainstay.storage.database.postgresql import (
     PostgresqlDatabase,
     opened,
     server_in,
-)
-
-_LIMITS = (
-    b"SELECT set_config('lock_timeout', '30000', false), set_config('statement_timeout', '120000', false),"
-    b" set_config('idle_in_transaction_session_timeout', '120000', false)"
 )
 
 
@@ -75,7 +70,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         with self.guide.watch.limited(connection, BEGIN_S_MAX):
             _recognise_pooler(connection)
             if not is_pooled(connection):
-                run_plain(connection, _LIMITS)
+                run_plain(connection, b"SELECT " + limits(for_session=True))
         self.guide.leases.prove(self._server(connection))
 
     def is_usable(self) -> bool:
@@ -102,7 +97,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """A transaction that reads the truth of this moment. Raises `DatabaseAway`."""
         connection = cast("Connection", self.connection)
         try:
-            server = self._server(connection, begin=BEGIN_READ)
+            server = self._server(connection, begin=BEGIN_READ.pooled)
             self.guide.leases.prove(server)
         except (DatabaseAway, psycopg.Error) as error:
             self._drop()
@@ -115,14 +110,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connection = cast("Connection", self.connection)
         try:
             with self.wrap_database_errors:
-                self.guide.admit(connection, self._server(connection, begin=b"BEGIN" + WHO))
+                self.guide.admit(connection, self._server(connection, begin=b"BEGIN; " + WHO))
         except BaseException as error:
             self._drop()
             if isinstance(error, DatabaseAway):
                 raise OperationalError(str(error)) from error
             raise
 
-    def _server(self, connection: Connection, *, begin: bytes = WHO.lstrip(b"; ")) -> Server:
+    def _server(self, connection: Connection, *, begin: bytes = WHO) -> Server:
         with self.guide.watch.limited(connection, BEGIN_S_MAX):
             return server_in(run_plain(connection, begin))
 
