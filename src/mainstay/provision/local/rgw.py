@@ -1,5 +1,8 @@
 """A real S3 server that checks signatures and keeps what it was given: Ceph's gateway on one disk of a file.
 
+Now and then one of Ceph's programs (16.2) speaks to the monitor before it was told the cluster's id; it is
+refused and gives up. A service manager would start it again, and so do we.
+
 A monitor, an object daemon (BlueStore in a sparse file) and the gateway, ready in about 9 s, and after
 `kill()` again in about 6.
 """
@@ -7,8 +10,10 @@ A monitor, an object daemon (BlueStore in a sparse file) and the gateway, ready 
 import os
 import shutil
 import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mainstay.foundation.retry import Schedule, retry
 from mainstay.provision.local.member import Place, is_listening, plain_environment
 from mainstay.provision.local.processes import Command
 from mainstay.provision.local.programs import rgw_root
@@ -51,10 +56,10 @@ class Rgw(S3Member):
         )
         if is_new:
             self._prepare_disk()
-        self._start_disk()
+        self._keep_serving("ceph-osd", ["-f", "-i", "0"], self._disk_news())
         if is_new:
             self._make_user()
-        self._serve("radosgw", "-f", "-n", "client.admin")
+        self._keep_serving("radosgw", ["-f", "-n", "client.admin"], super()._answers)
 
     def _prepare_monitor(self) -> None:
         shutil.rmtree(self._home, ignore_errors=True)
@@ -85,43 +90,42 @@ class Rgw(S3Member):
         self._tool("ceph", "osd", "new", daemon_id, interpreter="/usr/bin/python3")
         self._tool("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", daemon_id)
 
-    def _start_disk(self) -> None:
-        """Start the object daemon and wait until it serves.
-
-        It sometimes speaks to the monitor before it was told the cluster's id, is refused and gives up (Ceph
-        16.2); a service manager would start it again, and so do we.
-        """
-        for _ in range(_TRIES_MAX):
-            if self._disk_serves():
-                return
-            self._processes.pop()
-        raise StackFailed(f"Ceph's object daemon ended {_TRIES_MAX} times", log=self.log)
-
-    def _disk_serves(self) -> bool:
-        """Start the daemon once: whether it came to serve, and did not end."""
+    def _disk_news(self) -> Callable[[], bool]:
+        """Whether the object daemon has begun to serve since now."""
         log = self._home / "osd.0.log"
         seen = log.stat().st_size if log.exists() else 0
-        self._serve("ceph-osd", "-f", "-i", "0")
-        daemon = self._processes[-1]
-        wait_until(
-            lambda: not daemon.is_running() or _READY in _since(log, seen),
-            within_s=self.start_s_max,
-            what="start of Ceph's object daemon",
-            log=self.log,
-        )
-        return daemon.is_running()
+        return lambda: _READY in _since(log, seen)
+
+    def _keep_serving(self, program: str, arguments: Sequence[str], is_ready: Callable[[], bool]) -> None:
+        """Start a daemon and wait until it serves; start it again when it ends."""
+        for _ in range(_TRIES_MAX):
+            self._serve(program, *arguments)
+            daemon = self._processes[-1]
+            wait_until(
+                lambda: is_ready() or not self._processes[-1].is_running(),
+                within_s=self.start_s_max,
+                what=f"start of {program}",
+                log=self.log,
+                still_possible=self.may_start,
+            )
+            if daemon.is_running():
+                return
+            self._processes.remove(daemon)
+        raise StackFailed(f"{program} ended {_TRIES_MAX} times", log=self.log)
 
     def _make_user(self) -> None:
         keys = [f"--access-key={self.credentials.access_key}", f"--secret-key={self.credentials.secret_key}"]
         self._tool("radosgw-admin", "user", "create", "--uid=mainstay", "--display-name=mainstay", *keys)
 
     def _tool(self, program: str, *arguments: str, interpreter: str | None = None) -> None:
-        argv = [
-            *([interpreter] if interpreter else []),
-            str(self._root / "usr" / "bin" / program),
-            *arguments,
-        ]
-        self._run(self._command(argv), within_s=_COMMAND_S_MAX)
+        """Run to its end, again when it failed: all of them may be repeated."""
+        before = [interpreter] if interpreter else []
+        command = self._command([*before, str(self._root / "usr" / "bin" / program), *arguments])
+        retry(
+            lambda: self._run(command, within_s=_COMMAND_S_MAX),
+            on=StackFailed,
+            schedule=Schedule(attempts_max=_TRIES_MAX, pause_max_s=0.5),
+        )
 
     def _serve(self, program: str, *arguments: str) -> None:
         self._spawn(self._command([str(self._root / "usr" / "bin" / program), *arguments]))
