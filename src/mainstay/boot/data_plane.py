@@ -16,6 +16,7 @@ from mainstay import __version__
 from mainstay.boot import child, compose
 from mainstay.boot.addresses import http_url
 from mainstay.boot.degraded import fallback_of
+from mainstay.boot.disk import DiskWatch
 from mainstay.boot.entrance import Door, Entrance, Scope
 from mainstay.boot.git import git_service
 from mainstay.boot.http_server import DataSockets, HealthServer, HttpServer, inherited_sockets
@@ -63,6 +64,7 @@ class DataPlane:
         self._layout = layout
         self._watchdog = LoopWatchdog()
         self._vitals = Vitals(stores, phase=self._phase)
+        self._disk = DiskWatch(layout.cache)
         self._fallback = fallback_of(stores)
         self._service = git_service(stores, fallback=self._fallback)
         self._git = GitHttp(
@@ -87,6 +89,7 @@ class DataPlane:
         loop.add_signal_handler(signal.SIGTERM, self._stop_soon)
         beat = asyncio.create_task(self._watchdog.beat())
         self._vitals.start()
+        self._disk.start()
         self._stores.hints.start()
         if self._fallback:
             self._fallback.start()
@@ -94,6 +97,7 @@ class DataPlane:
             async with self._health_port(sockets.health):
                 await self._server.serve_on(http=sockets.http, https=sockets.https)
         finally:
+            self._disk.stop()
             await self._vitals.stop()
             beat.cancel()
             await self._web.close()
@@ -170,7 +174,7 @@ class DataPlane:
             phase=self._phase(),
             loop_lag_s=self._watchdog.lag_s,
             beat_age_s=self._watchdog.beat_age_s,
-            problem="" if verdict.takes_traffic else verdict.because,
+            problem=self._disk.problem if verdict.takes_traffic else verdict.because,
         )
 
     def _phase(self) -> Phase:

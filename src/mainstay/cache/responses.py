@@ -11,11 +11,12 @@ Whether the client may want them is checked for every request, before this is as
 import asyncio
 import os
 import shutil
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 
+from mainstay.cache.room import is_full
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import MainstayError
 from mainstay.foundation.ids import new_ulid
@@ -116,14 +117,20 @@ def key_of(*parts: bytes) -> str:
 
 
 class _Growing:
-    """One answer in a file, being made or complete."""
+    """One answer in a file, being made or complete.
+
+    On a full disk it is kept no longer: what all readers have is cut off, and the rest passes through.
+    """
 
     def __init__(self, path: Path, *, began_s: float) -> None:
         self._path = path
         self.began_s = began_s
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self.size_bytes = 0
-        self.readers = 0
+        self._cut_bytes = 0
+        """How much is no longer in the file."""
+        self._passing = False
+        self._positions: Counter[int] = Counter()
         self._failed: str | None = None
         self._grown = asyncio.Condition()
         self._making: asyncio.Task[None] | None = None
@@ -132,27 +139,43 @@ class _Growing:
         self._making = asyncio.create_task(self._make(make))
 
     def is_readable(self) -> bool:
-        """A failed one is not, nor one that was given up because its last reader left."""
-        return self._failed is None and self._descriptor >= 0
+        """A failed one is not, nor one that was given up: its last reader left, or the disk is full."""
+        return self._failed is None and self._descriptor >= 0 and not self._passing
+
+    @property
+    def readers(self) -> int:
+        return self._positions.total()
 
     async def copy_to(self, write: Write) -> str | None:
         """Write everything there is and will be. The last reader to leave early ends the making, and the
         last of a failed one closes the file.
         """
-        self.readers += 1
+        at = 0
+        self._positions[at] += 1
         try:
-            at = 0
             while not await self._is_over(at):
-                chunk = os.pread(self._descriptor, min(_CHUNK_BYTES, self.size_bytes - at), at)
+                wanted = min(_CHUNK_BYTES, self.size_bytes - at)
+                chunk = os.pread(self._descriptor, wanted, at - self._cut_bytes)
                 await write(chunk)
+                self._leave(at)
                 at += len(chunk)
+                self._positions[at] += 1
+                if self._passing:
+                    await self._notify()
             return self._failed
         finally:
-            self.readers -= 1
+            self._leave(at)
             if not self.readers and self._making is not None:
                 self._failed = "its last reader left"
-            if not self.readers and self._failed is not None:
+            if not self.readers and (self._failed is not None or self._passing):
                 self.drop()
+            elif self._passing:
+                await self._notify()
+
+    def _leave(self, at: int) -> None:
+        self._positions[at] -= 1
+        if not self._positions[at]:
+            del self._positions[at]
 
     def drop(self) -> None:
         """Delete the file. Only when nobody reads it."""
@@ -178,14 +201,32 @@ class _Growing:
         finally:
             self._making = None
             self._failed = failed
-            async with self._grown:
-                self._grown.notify_all()
+            await self._notify()
 
     async def _append(self, chunk: bytes) -> None:
-        written = 0
-        while written < len(chunk):
-            rest = memoryview(chunk)[written:]
-            written += os.pwrite(self._descriptor, rest, self.size_bytes + written)
+        try:
+            self._write(chunk)
+        except OSError as full:
+            if not is_full(full):
+                raise
+            await self._cut_off()
+            self._write(chunk)
         self.size_bytes += len(chunk)
+        await self._notify()
+
+    def _write(self, chunk: bytes) -> None:
+        written, at = 0, self.size_bytes - self._cut_bytes
+        while written < len(chunk):
+            written += os.pwrite(self._descriptor, memoryview(chunk)[written:], at + written)
+
+    async def _cut_off(self) -> None:
+        """Give the room back that the answer takes, when all readers have what there is of it."""
+        self._passing = True
+        async with self._grown:
+            await self._grown.wait_for(lambda: self._positions[self.size_bytes] == self.readers)
+        os.ftruncate(self._descriptor, 0)
+        self._cut_bytes = self.size_bytes
+
+    async def _notify(self) -> None:
         async with self._grown:
             self._grown.notify_all()

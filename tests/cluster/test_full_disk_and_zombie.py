@@ -1,0 +1,97 @@
+"""A node whose disk is full, database and all; and one that slept while its upload was given up."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mainstay.foundation.clock import SYSTEM, ManualClock
+from mainstay.storage.database.opening import open_database
+from mainstay.storage.ledger.sql import SqlLedger
+from mainstay.storage.objects.directory import DirectoryStore
+from mainstay.storage.sweep import sweep
+from support.chaos import power
+from support.chaos.load import fresh_commit
+from support.node import Node
+from support.raw_push import ZERO, RawPusher
+from support.servers import skip_missing, wait_until
+from support.small_disk import fill
+
+MAIN, SIDE = "refs/heads/main", "refs/heads/side"
+DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[power.Disk]:
+    if reason := power.why_not():
+        skip_missing("a small disk", reason)
+    with power.Disk(tmp_path / "disk", size_mib=64) as disk:
+        yield disk
+
+
+def pusher_of(node: Node) -> RawPusher:
+    token = node.token(scopes="api,write_repository")
+    return RawPusher(f"{node.url}/root/ledger.git", "root", token)
+
+
+def is_ready(node: Node) -> bool:
+    return node.get("/-/readiness")[0] == 200
+
+
+@pytest.mark.timeout(240)
+def test_a_node_whose_disk_is_full_refuses_in_words_and_comes_back(disk: power.Disk) -> None:
+    with Node(disk.directory / "node") as node:
+        pusher = pusher_of(node)
+        first, objects = fresh_commit(ZERO, "the beginning")
+        assert pusher.push([(MAIN, ZERO, first)], objects) == {MAIN: "ok"}
+        filling = fill(disk.directory)
+        wait_until(lambda: not is_ready(node), timeout_s=30, what="the node says that it is not ready")
+        assert b"cannot write to the local disk: No space left" in node.get("/-/readiness")[1]
+        for number in range(3):
+            second, more = fresh_commit(first, f"attempt {number}")
+            assert (pusher.push([(SIDE, ZERO, second)], more) or {SIDE: "no report"})[SIDE] != "ok"
+        assert pusher.refs() == {MAIN: first}, "reads go on"
+        filling.unlink()
+        wait_until(lambda: is_ready(node), timeout_s=60, what="the node is ready again by itself")
+        second, more = fresh_commit(first, "after it")
+        assert pusher.push([(SIDE, ZERO, second)], more) == {SIDE: "ok"}
+        assert pusher.refs() == {MAIN: first, SIDE: second}
+        pusher.close()
+        assert node.run("fsck").returncode == 0
+
+
+@pytest.mark.timeout(240)
+def test_a_zombie_whose_upload_was_swept_commits_nothing(tmp_path: Path) -> None:
+    """Stopped between upload and commit, as a virtual machine may be for a night."""
+    environment = {"MAINSTAY_FAILPOINTS": "push.objects_stored=sleep:5", "MAINSTAY_DATA_PROCESSES": "1"}
+    with Node(tmp_path / "node", environment=environment) as node:
+        pusher = pusher_of(node)
+        first, objects = fresh_commit(ZERO, "the beginning")
+        assert pusher.push([(MAIN, ZERO, first)], objects) == {MAIN: "ok"}
+        database = open_database(f"sqlite://{node.data}/mainstay.db")
+        ledger, store = SqlLedger(database, SYSTEM), DirectoryStore(node.data / "objects")
+        before = {each.key for each in store.list("repositories/")}
+        second, more = fresh_commit(first, "too late")
+        said: list[dict[str, str] | None] = []
+        pushing = threading.Thread(target=lambda: said.append(pusher.push([(SIDE, ZERO, second)], more)))
+        pushing.start()
+        wait_until(lambda: len({each.key for each in store.list("repositories/")} - before) >= 3,
+                   timeout_s=60, what="the objects are stored")  # fmt: skip
+        zombie = node.pids()["data"]
+        os.kill(zombie, signal.SIGSTOP)
+        try:
+            tomorrow = ManualClock(SYSTEM.now_ms() + DAY_MS)
+            swept = sweep(ledger, store, clock=tomorrow)
+        finally:
+            os.kill(zombie, signal.SIGCONT)
+        pushing.join(60)
+        assert swept.intents == 1
+        assert said[0] is not None
+        assert said[0][SIDE].endswith("uploads were given up as too old; nothing changed")
+        assert pusher.refs() == {MAIN: first}
+        pusher.close()
+        database.close()
+        assert node.run("fsck").returncode == 0
