@@ -14,12 +14,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from mainstay import __version__
 from mainstay.boot.layout import Layout
-from mainstay.boot.membership import secret_key
+from mainstay.boot.membership import identity_of, secret_key
 from mainstay.boot.migrate import RELEASE_FACT
 from mainstay.boot.parsing import Address
 from mainstay.boot.settings import NodeSettings, as_text
@@ -34,6 +35,7 @@ from mainstay.cluster.watch import Watch
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.settings import from_environment
 from mainstay.git.native.version import git_version
+from mainstay.ops import machine
 from mainstay.storage.identity import KEY as MARKER
 from mainstay.storage.identity import StoreEmptied
 
@@ -94,6 +96,7 @@ def heart_of(stores: Stores, *, phase: Callable[[], State]) -> Heart:
     versions = {"git": ".".join(map(str, git_version())), "python": platform.python_version()}
 
     def facts() -> Mapping[str, Any]:
+        _note_machine(stores)
         https = stores.settings.https
         reached_at = {"https": advertised(https, stores.settings) if https else ""}
         own = {**_processes_and_disks(Layout(stores.settings.data)), "versions": versions, **reached_at}
@@ -176,6 +179,14 @@ def _database_host(url: str) -> tuple[str, int]:
 
 def _ask_supervisor_to_stop() -> None:
     os.kill(os.getppid(), signal.SIGTERM)
+
+
+def _note_machine(stores: Stores) -> None:
+    layout, identity = Layout(stores.settings.data), identity_of(stores)
+    certificates = {"node": identity.certificate_file}
+    if stores.settings.https:
+        certificates["https"] = Path(stores.settings.tls_certificate)
+    machine.note(directories={"data": layout.data, "cache": layout.cache}, certificates=certificates)
 
 
 def _processes_and_disks(layout: Layout) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, OutcomeUnknown
 from mainstay.foundation.logs import get_logger
 from mainstay.jobs.worker import Worker
+from mainstay.ops import backlog
 
 log = get_logger()
 
@@ -27,7 +28,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
         chores = Chores(stores, tools)
         beside = threading.Thread(
-            target=_do_until, args=(stop, chores.of_this_node), name="chores", daemon=True
+            target=_do_until, args=(stop, _chores_of_this_node(stores, chores)), name="chores", daemon=True
         )
         beside.start()
         child.say_ready()
@@ -47,6 +48,10 @@ def _worker(stores: Stores, chores: Chores) -> Worker:
         clock=SYSTEM,
         after_each=connections.close_all,
     )
+
+
+def _chores_of_this_node(stores: Stores, chores: Chores) -> Mapping[str, Callable[[], object]]:
+    return {**chores.of_this_node, "note_backlog": lambda: backlog.note(stores.database, SYSTEM)}
 
 
 def _do_until(stop: threading.Event, chores: Mapping[str, Callable[[], object]]) -> None:

@@ -159,19 +159,22 @@ def connect(location: Location) -> "Redis | RedisCluster":
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }
-    tls = {"ssl": True, "ssl_ca_certs": location.ca_file or None} if location.tls else {}
-    login = {"username": location.username or None, "password": location.password.reveal() or None}
+    tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": location.ca_file or None} if location.tls else {}
+    login: dict[str, Any] = {
+        "username": location.username or None,
+        "password": location.password.reveal() or None,
+    }
     match location.kind:
         case "unix":
             return Redis(unix_socket_path=location.path, db=location.database, **login, **limits)
         case "cluster":
-            nodes = [ClusterNode(host, port) for host, port in location.hosts]
+            nodes = [ClusterNode(host, port) for host, port in location.hosts]  # type: ignore[no-untyped-call]
             return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **login, **tls, **limits)
         case "sentinel":
-            own = {"password": location.sentinel_password.reveal() or None, **tls, **limits}
-            sentinel = Sentinel(list(location.hosts), sentinel_kwargs=own)
-            server = {"db": location.database, **login, **tls, **limits}
-            client: Redis = sentinel.master_for(location.service, **server)
+            own: dict[str, Any] = {"password": location.sentinel_password.reveal() or None, **tls, **limits}
+            sentinel = Sentinel(list(location.hosts), sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+            server: dict[str, Any] = {"db": location.database, **login, **tls, **limits}
+            client: Redis = sentinel.master_for(location.service, **server)  # type: ignore[no-untyped-call]
             return client
         case "single":
             host, port = location.hosts[0]

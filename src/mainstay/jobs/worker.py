@@ -150,7 +150,8 @@ class Worker:
         return bool(running)
 
     def _running(self) -> list[Future[Any]]:
-        return [task for task in (*self._events, *self._jobs) if not task.done()]
+        tasks: list[Future[Any]] = [*self._events, *self._jobs]
+        return [task for task in tasks if not task.done()]
 
     def _ensure_schedule(self) -> None:
         if self._periodics:

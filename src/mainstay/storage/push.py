@@ -27,6 +27,7 @@ import structlog
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import MainstayError, OutcomeUnknown, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
+from mainstay.foundation.metrics import counter
 from mainstay.storage import journal
 from mainstay.storage.database import DatabaseAway
 from mainstay.storage.hold import NO_HOLD, Hold, Patience
@@ -38,6 +39,8 @@ INTENT_RECORDED = declare("push.intent_recorded", "the ledger knows which object
 OBJECTS_STORED = declare("push.objects_stored", "pack, idx, rev and prepared record are stored")
 COMMITTED = declare("push.committed", "the ledger transaction has committed; nobody was told")
 JOURNALED = declare("push.journaled", "the commit record is in the journal; nobody was told")
+
+UNKNOWN = counter("push_outcomes_unknown_total", "Pushes of which nobody could say what became of them.")
 
 _SETTLE_ATTEMPTS = 3
 
@@ -71,6 +74,15 @@ class PushStore:
 
         Raises what `Ledger.push` raises; `OutcomeUnknown` only after looking for the outcome in vain.
         """
+        try:
+            return self._commit_objects_first(push, repository, packs)
+        except OutcomeUnknown:
+            UNKNOWN.inc()
+            raise
+
+    def _commit_objects_first(
+        self, push: Push, repository: Repository, packs: Sequence[PackFiles]
+    ) -> PushOutcome:
         patience = self._hold.patience()
         intent = self._begin(push, repository, packs, patience)
         failpoint(INTENT_RECORDED)

@@ -1,0 +1,85 @@
+"""A node with Redis beside it: it is used, and nobody misses it."""
+
+import json
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.node import Node
+from support.redis_servers import RedisServer, running_redis
+from support.servers import wait_until
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def node(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    data = tmp_path_factory.mktemp("redis-node") / "node"
+    with Node(data, environment={"MAINSTAY_REDIS_URL": server.url}) as node:
+        yield node
+
+
+def status_of(node: Node, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"{node.url}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def heard(node: Node) -> float:
+    """How many hints made the worker look."""
+    _, text = status_of(node, "/-/metrics")
+    lines = [line for line in text.splitlines() if line.startswith("mainstay_hints_heard_total ")]
+    return float(lines[0].split()[1]) if lines else 0.0
+
+
+def push(node: Node, directory: Path, name: str) -> None:
+    directory.mkdir()
+    git = ["git", "-C", str(directory), "-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    subprocess.run([*git, "init", "-q", "-b", "main"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    url = node.clone_url(f"root/{name}")
+    done = subprocess.run([*git, "push", "-q", url, "main"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_push_wakes_the_worker(node: Node, tmp_path: Path) -> None:
+    wait_until(
+        lambda: status_of(node, "/health_check/cache")[0] == 200, timeout_s=PATIENCE_S, what="Redis is found"
+    )
+    wait_until(lambda: heard(node) >= 1, timeout_s=PATIENCE_S, what="the worker listens")
+    before = heard(node)
+    push(node, tmp_path / "work", "with")
+    wait_until(lambda: heard(node) > before, timeout_s=PATIENCE_S, what="the worker heard of the push")
+
+
+def test_without_redis_all_goes_on_and_only_who_asks_for_it_is_told(
+    node: Node, server: RedisServer, tmp_path: Path
+) -> None:
+    server.kill()
+    try:
+        push(node, tmp_path / "work", "without")
+        wait_until(
+            lambda: status_of(node, "/health_check/cache.json")[0] == 500,
+            timeout_s=PATIENCE_S,
+            what="it is noticed",
+        )
+        _, text = status_of(node, "/health_check/cache.json")
+        assert "Redis does not answer" in json.loads(text)["message"]
+        assert [status_of(node, path)[0] for path in ("/-/readiness?all=1", "/health_check")] == [200, 200]
+    finally:
+        server.start()
+    wait_until(
+        lambda: status_of(node, "/health_check/cache")[0] == 200, timeout_s=PATIENCE_S, what="it is back"
+    )
