@@ -137,7 +137,7 @@ class Arena:
         began_s = time.monotonic()
         before = (self.tally.operations, self.tally.failed.total())
         with fault.inject(self):
-            self._until(began_s + fault.hold_s)
+            self.rest_until(began_s + fault.hold_s)
         self.wait_until_pushed()
         ended_s = time.monotonic()
         result = Suffered(
@@ -319,7 +319,8 @@ class Arena:
         ]
 
     @staticmethod
-    def _until(moment_s: float) -> None:
+    def rest_until(moment_s: float) -> None:
+        """A time without faults, by the monotonic clock."""
         Event().wait(max(0.0, moment_s - time.monotonic()))
 
 

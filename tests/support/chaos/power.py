@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mainstay.foundation.ids import new_ulid
+
 _MEMORY = Path("/dev/shm")
 _PROGRAMS = ("mkfs.ext4", "e2fsck", "losetup", "mount", "umount")
 _COMMAND_S_MAX = 60
@@ -36,7 +38,7 @@ class Disk:
 
     def __init__(self, directory: Path, *, size_mib: int = 256) -> None:
         self.directory = directory
-        self._image = _MEMORY / f"mst{os.getpid()}-{abs(hash(directory)):x}.ext4"
+        self._image = _MEMORY / f"mst{os.getpid()}-{new_ulid()}.ext4"
         self._size_mib = size_mib
 
     def __enter__(self) -> Self:

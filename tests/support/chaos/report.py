@@ -43,7 +43,7 @@ class Report:
         return asdict(self)
 
 
-def report_of(arena: Arena, findings: Sequence[str], *, minutes: float) -> Report:
+def report_of(arena: Arena, findings: Sequence[str], *, minutes: float, extra: dict[str, str]) -> Report:
     verdicts = [each.verdict for each in arena.operations if isinstance(each, Write)]
     return Report(
         seed=arena.seed,
@@ -57,6 +57,7 @@ def report_of(arena: Arena, findings: Sequence[str], *, minutes: float) -> Repor
         availability_with_retry=arena.tally.availability(with_retry=True),
         findings=findings,
         rows=rows_of(arena.suffered),
+        extra=extra,
     )
 
 

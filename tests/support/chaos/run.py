@@ -1,7 +1,10 @@
 """`make chaos MINUTES=30 SEED=7`: a cluster under load, one fault after the other, and a table at the end.
 
-Every kind of fault happens at least once; the rest of the time goes to those that lose data where data can
-be lost. Exit 0 when nothing was lost, half or stale; 1 otherwise, with the seed and the history's file.
+1. Power cuts of a single node (where root allows such disks).
+2. A third of the time: a node is killed every 30 seconds, and the share of answered operations counted.
+3. Every kind of fault once; the rest of the time those that lose data where data can be lost.
+
+Exit 0 when nothing was lost, half or stale; 1 otherwise, with the seed and the history's file.
 """
 
 import json
@@ -16,19 +19,23 @@ import click
 
 from mainstay.foundation import logs
 from mainstay.provision.local.waiting import StackFailed
-from support.chaos import network
+from support.chaos import network, power
 from support.chaos.arena import Arena, Fault
 from support.chaos.faults import FAULTS
+from support.chaos.power_cuts import suffer_power_cuts
 from support.chaos.report import report_of, table
 
 _OFTEN = {
-    "node killed": 6,
-    "two nodes killed": 6,
-    "node and database killed": 3,
-    "database killed": 3,
-    "node cut from database": 2,
-    "answers of the database lost": 2,
+    "node killed": 4.0,
+    "two nodes killed": 8.0,
+    "node and database killed": 5.0,
+    "database killed": 3.0,
+    "node cut from database": 3.0,
+    "answers of the database lost": 3.0,
 }
+_SELDOM = 0.3
+_KILL_EVERY_S = 30.0
+_POWER_CUTS = 10
 _PAGE = Path(__file__).parents[3] / "docs" / "reference" / "chaos.md"
 _HEAD = """# The last long run of chaos
 
@@ -62,18 +69,24 @@ def main(
     chosen = seed if seed is not None else random.SystemRandom().getrandbits(32)
     click.echo(f"seed {chosen}; {network.why_not() or 'each part on a network of its own'}")
     directory = Path(tempfile.mkdtemp(prefix="mainstay-chaos-"))
+    powerless, power_words = power_cuts(directory, chosen) if not only else ([], "not tried")
     with Arena(directory, seed=chosen, database=database, store=store) as arena:
         click.echo(f"the cluster is up after {arena.started_in_s:.0f} s; history in {directory}")
         began_s = time.monotonic()
+        steady = "not measured"
         try:
             with arena.load():
                 arena.wait_until_pushed()
+                if not only:
+                    steady = steadily(arena, began_s + minutes * 20)
                 for fault in schedule(arena, began_s + minutes * 60, only):
                     _tell(arena, fault)
             findings = arena.judge(expected_errors=EXPECTED_ERRORS)
         except (AssertionError, StackFailed) as broken:
             findings = [f"the run broke off: {broken}"]
-        report = report_of(arena, findings, minutes=(time.monotonic() - began_s) / 60)
+        extra = {"a node killed every 30 s": steady, "power cuts": power_words}
+        minutes_taken = (time.monotonic() - began_s) / 60
+        report = report_of(arena, [*powerless, *findings], minutes=minutes_taken, extra=extra)
     click.echo(table(report))
     (directory / "report.json").write_text(json.dumps(report.as_json(), indent=1))
     if page:
@@ -87,13 +100,34 @@ EXPECTED_ERRORS = ("heart.failed",)
 """Events of level error that a fault must cause."""
 
 
+def power_cuts(directory: Path, seed: int) -> tuple[list[str], str]:
+    """Findings, and a sentence."""
+    if reason := power.why_not():
+        return [], f"not tried: {reason}"
+    found = suffer_power_cuts(directory, cuts=_POWER_CUTS, seed=seed)
+    click.echo(f"{_POWER_CUTS} power cuts of a single node: {found or 'nothing lost'}")
+    return found, f"{_POWER_CUTS}, {len(found)} findings"
+
+
+def steadily(arena: Arena, until_s: float) -> str:
+    """Kill a node every 30 seconds; what clients had of it, as a sentence."""
+    before = arena.tally.mark()
+    kills = 0
+    while (next_s := time.monotonic() + _KILL_EVERY_S) < until_s or not kills:
+        _tell(arena, FAULTS["node killed"])
+        kills += 1
+        arena.rest_until(next_s)
+    share, mended = arena.tally.availability_since(before)
+    return f"{kills} kills, answered {share:.4%}, with one retry {mended:.4%}"
+
+
 def schedule(arena: Arena, until_s: float, only: tuple[str, ...]) -> Iterator[Fault]:
     """Each that is possible here once, in the order of chance, then by weight until the time is over."""
     possible = [FAULTS[name] for name in only] if only else possible_in(arena)
     first = list(possible)
     arena.chance.shuffle(first)
     yield from first
-    weights = [_OFTEN.get(fault.name, 1) for fault in possible]
+    weights = [_OFTEN.get(fault.name, _SELDOM) for fault in possible]
     while time.monotonic() < until_s:
         yield arena.chance.choices(possible, weights)[0]
 

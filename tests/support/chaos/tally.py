@@ -41,6 +41,16 @@ class Tally:
         lost = (self.failed_twice if with_retry else self.failed).total()
         return 1 - lost / max(1, self.operations)
 
+    def mark(self) -> tuple[int, int, int]:
+        """Where the counts are now, for `availability_since`."""
+        with self._lock:
+            return self.operations, self.failed.total(), self.failed_twice.total()
+
+    def availability_since(self, mark: tuple[int, int, int]) -> tuple[float, float]:
+        """As `availability`, without and with a retry, of what came after `mark`."""
+        operations, failed, twice = (now - then for now, then in zip(self.mark(), mark, strict=True))
+        return 1 - failed / max(1, operations), 1 - twice / max(1, operations)
+
     def longest_gap_s(self, since_s: float, until_s: float) -> float:
         """The longest time in the window without any client succeeding."""
         with self._lock:
