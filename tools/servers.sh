@@ -31,7 +31,9 @@ ssh:openssh-client:Git over SSH
 sshd:openssh-server:OpenSSH in front of Mainstay
 strace:strace:kills at every system call
 curl:curl:plain HTTP clients
-git-lfs:git-lfs:LFS clients"
+git-lfs:git-lfs:LFS clients
+systemd-analyze:systemd:the units in deploy/
+promtool:prometheus:the alerts in deploy/"
 [ "$kind" != bench ] || wanted="postgres:postgresql:PostgreSQL as the database
 ssh:openssh-client:Git over SSH
 sshd:openssh-server:the SSH peer

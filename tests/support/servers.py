@@ -36,6 +36,8 @@ _DEBIAN_PACKAGES = {
     "ngx_stream_module.so": "libnginx-mod-stream",
     "fcgiwrap": "fcgiwrap",
     "wrk": "wrk",
+    "systemd-analyze": "systemd",
+    "promtool": "prometheus",
 }
 _START_S_MAX = 60
 _STOP_S_MAX = 20
