@@ -26,6 +26,7 @@ class Wire:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._links: list[Link] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="links", daemon=True)
         self._thread.start()
 
@@ -33,23 +34,26 @@ class Wire:
         """A new open link to HOST, PORT."""
         link = Link(name, target, self)
         self.call(link.open())
+        self._links.append(link)
         return link
 
     def call(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_S)
 
     def close(self) -> None:
-        self.call(_cancel_all())
+        """Cut all links and give their ports back."""
+        self.call(self._end_links())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CALL_S)
         self._loop.close()
 
-
-async def _cancel_all() -> None:
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    async def _end_links(self) -> None:
+        for link in self._links:
+            await link.end()
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 class Link:
@@ -88,8 +92,9 @@ class Link:
         self._may_pass.set()
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
 
-    def close(self) -> None:
-        """Give its port back."""
+    async def end(self) -> None:
+        """Cut it for good."""
+        await self._close()
         self._reservation.close()
 
     async def _become(self, mode: Mode) -> None:

@@ -305,8 +305,6 @@ class LocalStack:
         if self._wire is not None:
             self._wire.close()
             self._wire = None
-        for link in self._links.values():
-            link.close()
         for member in self.members():
             member.close()
         self._links.clear()
