@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mainstay.cache import mending
+from mainstay.cache.scrub import Scrub
 from mainstay.foundation.errors import Unavailable
 from mainstay.git.objectnames import ZERO_OID
 from mainstay.git.protocol.pktline import DELIM, FLUSH, encode
@@ -202,3 +203,31 @@ def test_a_side_file_that_the_object_store_has_lost_is_done_without(
     desk.objects.delete(key)
     desk.forget_cache()
     assert is_right(fetch_all(desk), tmp_path / "client")
+
+
+def test_the_scrub_mends_what_nobody_reads_and_reads_no_more_than_its_share(desk: Desk) -> None:
+    (path,) = files(desk, "pack")
+    whole = path.read_bytes()
+    damage(path, "flipped")
+    scrub = Scrub(
+        desk.directory / "cache",
+        ledger=desk.ledger,
+        mender=desk.service.copies.mender,
+        bytes_per_round=len(whole) // 4,
+    )
+    assert [scrub.go_on() for _ in range(2)] == [1, 0]
+    assert path.read_bytes() == whole
+    damage(path, "flipped")
+    rounds = [scrub.go_on() for _ in range(4)]
+    assert sum(rounds) == 1
+    assert rounds[0] == 0, "a copy larger than a round's share is paid for by the next rounds"
+    assert path.read_bytes() == whole
+
+
+def test_the_scrub_says_what_it_cannot_mend_and_goes_on(desk: Desk) -> None:
+    damage(files(desk, "pack")[0], "flipped")
+    for each in list(desk.objects.list("repositories/")):
+        desk.objects.delete(each.key)
+    scrub = Scrub(desk.directory / "cache", ledger=desk.ledger, mender=desk.service.copies.mender)
+    assert scrub.go_on() == 1
+    assert scrub.go_on() == 0, "what was damaged is gone"

@@ -23,6 +23,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from mainstay.foundation import metric_files
 from mainstay.foundation.settings import metrics_directory
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "gauge",
     "histogram",
 ]
+
+metric_files.install()
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0)
