@@ -66,6 +66,13 @@ class NoHints:
         """There is nothing to close."""
 
 
+def _trouble() -> tuple[type[Exception], ...]:
+    """What a client of Redis raises. A name that cannot be looked up may be a `ValueError`."""
+    from redis import RedisError  # noqa: PLC0415 - see `softstate.connect`
+
+    return (RedisError, OSError, ValueError)
+
+
 class _Thread:
     """A thread that does its rounds until it is stopped; an error of Redis ends a round, never the thread."""
 
@@ -95,21 +102,18 @@ class _Thread:
         self._stopping.set()
 
     def _run(self) -> None:
-        from redis import RedisError  # noqa: PLC0415 - see `softstate.connect`
-
-        while not self._stopping.is_set():
-            if self._stopping.wait(self._breaker.left_s):
-                break
-            try:
-                if self._client is None:
-                    self._client = connect(self._location)
-                self._round()
-            except (RedisError, OSError) as error:
-                self._away(error)
-            except Exception as error:
-                log.exception("hints.crashed", thread=self._name)
-                self._away(error)
-        self._drop()
+        trouble = _trouble()
+        try:
+            while not self._stopping.wait(self._breaker.left_s):
+                try:
+                    if self._client is None:
+                        self._client = connect(self._location)
+                    self._round()
+                except trouble as error:
+                    self._away(error)
+            self._drop()
+        finally:
+            self._problem = "nobody asks any more"
 
     def _round(self) -> None:
         raise NotImplementedError
@@ -135,7 +139,7 @@ class _Thread:
         if client is not None:
             try:
                 client.close()
-            except Exception as error:  # noqa: BLE001 - it was broken before; only its sockets matter
+            except _trouble() as error:
                 log.debug("hints.close_failed", because=str(error))
 
 
