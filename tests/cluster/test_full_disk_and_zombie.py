@@ -1,5 +1,6 @@
 """A node whose disk is full, database and all; and one that slept while its upload was given up."""
 
+import json
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mainstay.foundation.clock import SYSTEM, ManualClock
+from mainstay.storage.database import Database
 from mainstay.storage.database.opening import open_database
 from mainstay.storage.ledger.sql import SqlLedger
 from mainstay.storage.objects.directory import DirectoryStore
@@ -21,7 +23,8 @@ from support.servers import skip_missing, wait_until
 from support.small_disk import fill
 
 MAIN, SIDE = "refs/heads/main", "refs/heads/side"
-DAY_MS = 24 * 3600 * 1000
+FULL = b"cannot write to the local disk: No space left"
+DAYS_MS = 3 * 24 * 3600 * 1000
 
 
 @pytest.fixture
@@ -37,25 +40,35 @@ def pusher_of(node: Node) -> RawPusher:
     return RawPusher(f"{node.url}/root/ledger.git", "root", token)
 
 
-def is_ready(node: Node) -> bool:
-    return node.get("/-/readiness")[0] == 200
+def announced_keys(database: Database) -> set[str]:
+    """Objects of uploads that are not committed yet."""
+    with database.read() as tx:
+        rows = tx.rows("SELECT keys FROM ledger_upload_intent")
+    return {key for row in rows for key in json.loads(row[0])}
+
+
+def readiness(node: Node) -> tuple[int, bytes]:
+    return node.get("/-/readiness")
 
 
 @pytest.mark.timeout(240)
 def test_a_node_whose_disk_is_full_refuses_in_words_and_comes_back(disk: power.Disk) -> None:
-    with Node(disk.directory / "node") as node:
+    with Node(disk.directory / "node", environment={"MAINSTAY_DATA_PROCESSES": "1"}) as node:
         pusher = pusher_of(node)
         first, objects = fresh_commit(ZERO, "the beginning")
         assert pusher.push([(MAIN, ZERO, first)], objects) == {MAIN: "ok"}
-        filling = fill(disk.directory)
-        wait_until(lambda: not is_ready(node), timeout_s=30, what="the node says that it is not ready")
-        assert b"cannot write to the local disk: No space left" in node.get("/-/readiness")[1]
+        fillings = [fill(disk.directory)]
+        wait_until(
+            lambda: FULL in readiness(node)[1], timeout_s=60, what="the node says that it is not ready"
+        )
         for number in range(3):
+            fillings.append(fill(disk.directory, f"more-{number}"))
             second, more = fresh_commit(first, f"attempt {number}")
             assert (pusher.push([(SIDE, ZERO, second)], more) or {SIDE: "no report"})[SIDE] != "ok"
         assert pusher.refs() == {MAIN: first}, "reads go on"
-        filling.unlink()
-        wait_until(lambda: is_ready(node), timeout_s=60, what="the node is ready again by itself")
+        for filling in fillings:
+            filling.unlink()
+        wait_until(lambda: readiness(node)[0] == 200, timeout_s=60, what="the node is ready again by itself")
         second, more = fresh_commit(first, "after it")
         assert pusher.push([(SIDE, ZERO, second)], more) == {SIDE: "ok"}
         assert pusher.refs() == {MAIN: first, SIDE: second}
@@ -73,18 +86,23 @@ def test_a_zombie_whose_upload_was_swept_commits_nothing(tmp_path: Path) -> None
         assert pusher.push([(MAIN, ZERO, first)], objects) == {MAIN: "ok"}
         database = open_database(f"sqlite://{node.data}/mainstay.db")
         ledger, store = SqlLedger(database, SYSTEM), DirectoryStore(node.data / "objects")
-        before = {each.key for each in store.list("repositories/")}
         second, more = fresh_commit(first, "too late")
         said: list[dict[str, str] | None] = []
         pushing = threading.Thread(target=lambda: said.append(pusher.push([(SIDE, ZERO, second)], more)))
         pushing.start()
-        wait_until(lambda: len({each.key for each in store.list("repositories/")} - before) >= 3,
-                   timeout_s=60, what="the objects are stored")  # fmt: skip
+        wait_until(
+            lambda: (
+                (announced := announced_keys(database)) != set()
+                and all(store.size_bytes(key) is not None for key in announced)
+            ),
+            timeout_s=60,
+            what="the objects are stored",
+        )
         zombie = node.pids()["data"]
         os.kill(zombie, signal.SIGSTOP)
         try:
-            tomorrow = ManualClock(SYSTEM.now_ms() + DAY_MS)
-            swept = sweep(ledger, store, clock=tomorrow)
+            later = ManualClock(SYSTEM.now_ms() + DAYS_MS)
+            swept = sweep(ledger, store, clock=later)
         finally:
             os.kill(zombie, signal.SIGCONT)
         pushing.join(60)

@@ -288,6 +288,32 @@ def test_one_failing_handler_is_retried_without_the_others(
     assert (len(good.payloads), bad.payloads) == (1, [{"to": "Ada"}] * 3)
 
 
+def test_a_worker_that_dies_after_it_delivered_is_followed_by_one_that_delivers_the_same(
+    database: Database,
+    clock: ManualClock,
+    make_worker: Callable[..., Worker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At least once: whoever hears it twice knows it by what it says, such as the id of a push."""
+    ledger, heard = SqlLedger(database, clock), Heard()
+    push = a_push(a_repository(ledger), create(MAIN))
+    ledger.push(push)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlLedger, "finish_events", die)
+        with pytest.raises(KeyboardInterrupt):
+            make_worker(event_handlers={"push": {"hear": heard}}).run_once()
+    other = make_worker(event_handlers={"push": {"hear": heard}})
+    assert other.run_once() == 0, "the dead worker's lease still runs"
+    clock.advance(120)
+    assert other.run_once() == 1
+    assert other.run_once() == 0
+    assert [each["push_id"] for each in heard.payloads] == [push.push_id] * 2
+
+
 def test_an_unknown_topic_is_left_for_a_newer_node(
     database: Database, clock: ManualClock, make_worker: Callable[..., Worker]
 ) -> None:

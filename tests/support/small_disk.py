@@ -32,9 +32,9 @@ def remount(directory: Path, *, writable: bool) -> None:
     subprocess.run(["mount", "-o", f"remount,{mode}", str(directory)], check=True, capture_output=True)
 
 
-def fill(directory: Path) -> Path:
+def fill(directory: Path, name: str = "filling") -> Path:
     """Take all the room there is; delete the returned file to give it back."""
-    filling = directory / "filling"
+    filling = directory / name
     with filling.open("wb", buffering=0) as stream:
         for chunk in (b"x" * (1 << 16), b"x"):
             try:
