@@ -155,5 +155,6 @@ class Pusher:
 def _sentence(said: str) -> str:
     """The line of git's complaint that says most."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("remote:", "fatal:", "error:"))]
+    reasons = [line for line in lines if "rejected]" in line]
+    telling = reasons or [line for line in lines if line.startswith(("remote:", "fatal:", "error:"))]
     return (telling or lines or ["git said nothing"])[0]
