@@ -4,6 +4,7 @@ Not here: a forgotten fsync. A killed process loses nothing that the kernel has,
 `tests/contracts/test_directory_durability.py` looks at the order of the calls instead.
 """
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from mainstay.storage.ledger import Push, PushOutcome, Repository
 from mainstay.storage.push import PushStore
 from mainstay.storage.upload import PackFiles, Uploads
 
+_ANSWERED_S = 0.2
 _commit = PushStore.commit
 _report = Reporter.report
 _put_off: list[Callable[[], PushOutcome]] = []
@@ -56,7 +58,8 @@ def _answer_before_commit() -> None:
     async def report(self: Reporter, unpack_error: str | None, refs: Sequence[Any]) -> None:
         await _report(self, unpack_error, refs)
         while _put_off:
-            _put_off.pop()()
+            # A short answer leaves when it is complete.
+            asyncio.get_running_loop().call_later(_ANSWERED_S, _put_off.pop())
 
     PushStore.commit = commit  # type: ignore[method-assign]
     Reporter.report = report  # type: ignore[method-assign]
@@ -104,7 +107,9 @@ def _no_after_the_commit() -> None:
 def _no_intent() -> None:
     """Objects are stored that no row of the ledger announces."""
 
-    def begin(self: Uploads, repository: Repository, packs: Sequence[PackFiles], *more_keys: str) -> str:
+    def begin(
+        self: Uploads, repository: Repository, packs: Sequence[PackFiles], *more_keys: str, **_: object
+    ) -> str:
         return self._ledger.begin_upload(repository.id, [], expires_ms=self._clock.now_ms() + 1000)
 
     Uploads.begin = begin  # type: ignore[method-assign]
