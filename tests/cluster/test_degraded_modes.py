@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from mainstay.cache.fallback import decoded
 from support.git_client import fsck
 from support.pair import Pair, Wired, seconds_until
 from support.people import Person, person
@@ -101,7 +102,8 @@ def test_a_database_that_is_away_for_all_takes_nobody_out_and_known_reads_go_on(
         timeout_s=30,
         what="pushes work again",
     )
-    assert ada.git.refs(at_b(pair, ada).url("ada/engine"))["refs/heads/main"] == unpushed
+    wait_until(lambda: shows_the_truth(pair, ada), timeout_s=30, what="both nodes see the database again")
+    assert ada.git.refs(ada.url("ada/engine"))["refs/heads/main"] == unpushed
 
 
 def test_who_is_shut_out_before_an_outage_stays_shut_out_in_it(
@@ -124,6 +126,7 @@ def test_who_is_shut_out_before_an_outage_stays_shut_out_in_it(
 def test_without_the_object_store_warm_fetches_go_on_and_pushes_fail_soon(
     pair: Pair, ada: Person, work: Path, tmp_path: Path, how: str
 ) -> None:
+    wait_until(lambda: shows_the_truth(pair, ada), timeout_s=30, what="both nodes see the database again")
     ada.git("clone", "-q", ada.url("ada/engine"), tmp_path / "warm")
     before = ada.git.refs(ada.url("ada/engine"))
     new = ada.git.commit(work, f"while-{how}", how)
@@ -161,25 +164,41 @@ def goes_on(who: Person) -> bool:
     return bool(who.git.try_("ls-remote", who.url("ada/engine")))
 
 
+def shows_the_truth(pair: Pair, ada: Person) -> bool:
+    """Whether both nodes show of `ada/engine` what the database holds, and nothing that was known before."""
+    with psycopg.connect(pair.a.node.environment["MAINSTAY_DATABASE_URL"]) as connection:
+        row = connection.execute(
+            "SELECT encode(oid, 'hex') FROM ledger_ref JOIN projects_project USING (repository_id)"
+            " WHERE full_path = 'ada/engine' AND ledger_ref.name = 'refs/heads/main'"
+        ).fetchone()
+    assert row is not None
+    shown = [ada.git.refs(who.url("ada/engine")) for who in (ada, at_b(pair, ada))]
+    return all(refs["refs/heads/main"] == row[0] for refs in shown)
+
+
 def is_noted(pair: Pair, path: str, *, at: str = "ab") -> bool:
-    """The nodes write down beside their work what they would need in an outage."""
-    repository = project_repository(pair, path)
+    """The nodes wrote down beside their work what they would need in an outage, as it is now."""
+    repository, version = project_repository(pair, path)
     return all(
-        notes(each, "SELECT count(*) FROM known WHERE kind = 'repository' AND key = ?", repository)
-        for each in (pair.a, pair.b)
-        if each.node.data.name in at
+        noted_version(each, repository) == version for each in (pair.a, pair.b) if each.node.data.name in at
     )
 
 
-def notes(wired: Wired, statement: str, key: str) -> int:
+def noted_version(wired: Wired, repository: str) -> int | None:
     with closing(sqlite3.connect(wired.node.data / "cache" / "known.db", timeout=10)) as known:
-        return int(known.execute(statement, (key,)).fetchone()[0])
+        row = known.execute(
+            "SELECT value FROM known WHERE kind = 'repository' AND key = ?", (repository,)
+        ).fetchone()
+    return decoded(row[0]).repository.version if row else None
 
 
-def project_repository(pair: Pair, path: str) -> str:
+def project_repository(pair: Pair, path: str) -> tuple[str, int]:
+    """Its number, and its version in the ledger."""
     with psycopg.connect(pair.a.node.environment["MAINSTAY_DATABASE_URL"]) as connection:
         row = connection.execute(
-            "SELECT repository_id FROM projects_project WHERE full_path = %s", (path,)
+            "SELECT repository_id, version FROM projects_project JOIN ledger_repository"
+            " ON ledger_repository.id = repository_id WHERE full_path = %s",
+            (path,),
         ).fetchone()
     assert row is not None
-    return str(row[0])
+    return str(row[0]), int(row[1])

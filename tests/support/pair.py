@@ -5,6 +5,7 @@ with pair_of_nodes(postgres_server, moto, tmp_path) as pair:
     pair.a.objects.stall()     # and its object store is frozen
 """
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,11 @@ class Wired:
     def readiness(self) -> int:
         return self.node.get("/-/readiness")[0]
 
+    def is_well(self) -> bool:
+        """In rotation, and what it last saw of its dependencies is good: nothing old is served any more."""
+        seen = [self.node.get(f"/-/dependencies?of={each}") for each in ("database", "objects")]
+        return self.readiness() == 200 and all(json.loads(body)["well"] for _, body in seen)
+
     def heal(self) -> None:
         self.database.heal()
         self.objects.heal()
@@ -45,7 +51,7 @@ class Pair:
         for each in (self.a, self.b):
             each.heal()
         for each in (self.a, self.b):
-            wait_until(lambda each=each: each.readiness() == 200, timeout_s=60, what="both nodes ready again")
+            wait_until(lambda each=each: each.is_well(), timeout_s=60, what="both nodes well again")
 
 
 @contextmanager
