@@ -50,6 +50,10 @@ journeys: develop ## Only the journeys: people with real git and ssh against a r
 crash: develop servers ## Only the crash suite: kill a node at every failpoint and system call
 	MAINSTAY_CRASH=all $(bin)/pytest -n 2 --dist loadgroup tests/cluster
 
+.PHONY: long
+long: develop servers ## Only what takes too long for `make test`, the crash suite included
+	MAINSTAY_LONG=1 MAINSTAY_CRASH=all $(bin)/pytest -n 2 --dist loadgroup tests/cluster
+
 .PHONY: chaos
 chaos: develop servers ## Break a cluster for a while and judge it (MINUTES=30 SEED=7; root makes networks)
 	PYTHONPATH=src:tests:. $(bin)/python -m support.chaos.run --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(PAGE),--page)

@@ -12,6 +12,7 @@ import pytest
 
 from mainstay.cache.fallback import decoded
 from support.git_client import fsck
+from support.long import only_long
 from support.pair import Pair, Wired, seconds_until
 from support.people import Person, person
 from support.servers import wait_until
@@ -122,7 +123,7 @@ def test_who_is_shut_out_before_an_outage_stays_shut_out_in_it(
     assert not bob.git.try_("ls-remote", bob.url("bob/own"))
 
 
-@pytest.mark.parametrize("how", ["cut", "stall"])
+@pytest.mark.parametrize("how", ["cut", pytest.param("stall", marks=only_long)])
 def test_without_the_object_store_warm_fetches_go_on_and_pushes_fail_soon(
     pair: Pair, ada: Person, work: Path, tmp_path: Path, how: str
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 from mainstay.provision.local.processes import identity_of, is_alive
 from mainstay.provision.local.programs import ProgramMissing, rgw_root
 from support.git_client import GitClient
+from support.long import only_long
 from support.servers import program, skip_missing
 
 READY_S_MAX = 240.0
@@ -176,6 +177,7 @@ class Pushes:
         return False
 
 
+@only_long
 def test_a_visitor_pushes_while_everything_is_killed_once(tmp_path: Path) -> None:
     demo = Demo(tmp_path / "demo")
     try:

@@ -23,7 +23,7 @@ from support.crash.worlds import ALL, Worlds, everywhere, in_group
 
 SEED = int(os.environ.get("MAINSTAY_CRASH_SEED", "1"))
 _TRIALS_OF_A_PROJECT = 8
-_SOME = 2
+_SOME = 1
 """Calls of each gate that `make test` takes."""
 _TRIES_MAX = 12
 """And how many, until one of them has come."""

@@ -10,6 +10,7 @@ import pytest
 
 from support.chaos import power
 from support.chaos.power_cuts import PowerCuts, suffer_power_cuts
+from support.long import only_long
 from support.servers import skip_missing
 
 NO_SYNC = "import os\nos.fsync = os.fdatasync = lambda descriptor: None\n"
@@ -26,6 +27,7 @@ def test_a_power_cut_loses_no_acknowledged_push(tmp_path: Path) -> None:
     assert suffer_power_cuts(tmp_path, cuts=2, seed=1) == []
 
 
+@only_long
 @pytest.mark.timeout(240)
 def test_the_judge_sees_what_a_node_without_sync_loses(tmp_path: Path) -> None:
     crutch = tmp_path / "crutch"
