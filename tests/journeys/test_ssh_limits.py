@@ -166,7 +166,10 @@ def test_only_git_protocol_is_taken_from_the_environment(ada: GitClient) -> None
             answers = []
             for env in ({"GIT_PROTOCOL": "version=2"}, {"LD_PRELOAD": "x"}, {"GIT_PROTOCOL": "x" * 300}):
                 channel, _ = await connection.create_session(
-                    asyncssh.SSHClientSession, command=None, encoding=None
+                    asyncssh.SSHClientSession,
+                    command="git-upload-pack '/ada/engine'",  # waits, so that the session is still there
+                    env={"GIT_PROTOCOL": "version=2"},
+                    encoding=None,
                 )
                 name, value = next(iter(env.items()))
                 answers.append(
