@@ -1,4 +1,4 @@
-"""What a node shares with the others, opened for one process: secrets, TLS identity, RPC tokens."""
+"""What a node shares with the others, opened for one process: secrets and TLS identity."""
 
 import secrets as randomness
 import threading
@@ -8,7 +8,6 @@ from mainstay.boot.stores import Stores
 from mainstay.cluster import identity
 from mainstay.cluster.identity import NodeIdentity
 from mainstay.cluster.nodes import node_id
-from mainstay.cluster.rpc_tokens import RpcTokens
 from mainstay.cluster.secrets import Secrets, secrets_in
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, OutcomeUnknown
@@ -35,10 +34,6 @@ def secret_key(stores: Stores) -> str:
 def identity_of(stores: Stores) -> NodeIdentity:
     """Who this node is; `prepare` has made the files."""
     return NodeIdentity(node_id(stores.settings.data), stores.settings.data)
-
-
-def rpc_tokens_of(stores: Stores) -> RpcTokens:
-    return RpcTokens(secrets_of(stores), SYSTEM)
 
 
 def ensure_certificate(stores: Stores) -> bool:
