@@ -8,6 +8,7 @@ database.wait_for_primary()        another (`other_than=`) or any server takes w
 database.wait_for_sync_standby()   a commit would wait for, and get, an answer of a standby
 """
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,11 +20,13 @@ import psycopg
 from psycopg import sql
 
 from mainstay.provision.local import processes
+from mainstay.provision.local.accounts import Account, directory_for
 from mainstay.provision.local.member import Member, Place
 from mainstay.provision.local.processes import Identity
 from mainstay.provision.local.waiting import wait_until
 
 NAME = "mainstay"
+_SUPERUSER = "postgres"
 _CONNECT_S = 2
 
 
@@ -99,11 +102,15 @@ class Database(ABC):
     """One or several servers that are one database."""
 
     members: Sequence[PostgresMember]
-    directories: Sequence[Path] = ()
+    directories: Sequence[Path]
     """Where its data is. Whoever made it removes what lies outside his own."""
 
-    def __init__(self, *, password: str) -> None:
-        self._password = password
+    def __init__(self, directory: Path, *, account: Account | None) -> None:
+        """`account` is who the servers run as, and whose their data is."""
+        self._home = directory_for(account, directory / "database")
+        self.directories = [self._home]
+        self._password = secrets.token_hex(16)
+        self._superuser = (_SUPERUSER, secrets.token_hex(16))
         self._roles_made = False
 
     @property

@@ -4,18 +4,15 @@ pair.kill_primary_member(); pair.promote()      0.2 s, for tests that need many 
 pair.rejoin(member)                             the other one, as standby, from a fresh copy
 """
 
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mainstay.provision.local.accounts import Account, directory_for
+from mainstay.provision.local.accounts import Account
 from mainstay.provision.local.database import Database
 from mainstay.provision.local.member import Place
 from mainstay.provision.local.single import ServerMember
 from mainstay.provision.local.waiting import wait_until
-
-_SUPERUSER = "postgres"
 
 
 class PairDatabase(Database):
@@ -33,10 +30,7 @@ class PairDatabase(Database):
         synchronous: bool = True,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(password=secrets.token_hex(16))
-        self._home = directory_for(account, directory / "database")
-        self.directories = [self._home]
-        self._superuser = (_SUPERUSER, secrets.token_hex(16))
+        super().__init__(directory, account=account)
         parameters = {
             "fsync": "on" if durable else "off",
             "wal_log_hints": "on",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mainstay.provision.local import processes
-from mainstay.provision.local.accounts import Account, directory_for, write_private
+from mainstay.provision.local.accounts import Account, write_private
 from mainstay.provision.local.database import Database, PostgresMember
 from mainstay.provision.local.etcd import Etcd
 from mainstay.provision.local.member import Member, Place, http_get, http_request, plain_environment
@@ -21,7 +21,6 @@ from mainstay.provision.local.processes import Command
 from mainstay.provision.local.programs import find, postgresql_programs
 from mainstay.provision.local.waiting import StackFailed, wait_until
 
-_SUPERUSER = "postgres"
 _REPLICATION = "replicator"
 _SWITCHOVER_S_MAX = 30.0
 _STANDBY_S_MAX = 60.0
@@ -100,12 +99,9 @@ class PatroniDatabase(Database):
         durable: bool = True,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(password=secrets.token_hex(16))
-        self._home = directory_for(account, directory / "database")
-        self.directories = [self._home]
+        super().__init__(directory, account=account)
         self._durable = durable
         self._settings = dict(settings or {})
-        self._superuser = (_SUPERUSER, secrets.token_hex(16))
         self._replication_password = secrets.token_hex(16)
         self.etcd = Etcd(place=places["etcd"], directory=directory, data=self._home / "etcd", account=account)
         self.members = [

@@ -1,17 +1,15 @@
 """One PostgreSQL server without anybody to watch over it: quick to start, for tests of other things."""
 
-import secrets
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mainstay.provision.local.accounts import Account, directory_for, write_private
+from mainstay.provision.local.accounts import Account, write_private
 from mainstay.provision.local.database import Database, PostgresMember
 from mainstay.provision.local.member import Place, plain_environment
 from mainstay.provision.local.processes import Command
 from mainstay.provision.local.programs import postgresql_programs
 
-_SUPERUSER = "postgres"
 _COMMAND_S_MAX = 60.0
 
 
@@ -98,16 +96,14 @@ class SingleDatabase(Database):
         durable: bool = True,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(password=secrets.token_hex(16))
-        self._home = directory_for(account, directory / "database")
-        self.directories = [self._home]
+        super().__init__(directory, account=account)
         self.server = ServerMember(
             "database1",
             place=places["database1"],
             directory=directory,
             data=self._home / "database1",
             account=account,
-            superuser=(_SUPERUSER, secrets.token_hex(16)),
+            superuser=self._superuser,
             parameters={"fsync": "on" if durable else "off", **(settings or {})},
         )
         self.members = [self.server]
