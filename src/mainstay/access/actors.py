@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Kind(StrEnum):
@@ -31,6 +32,18 @@ class Actor:
     def label(self) -> str:
         """For logs and the ledger, such as `user:7`."""
         return f"{self.kind}:{self.id}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it, as JSON can carry it to another process or time."""
+        return {
+            "kind": self.kind.value,
+            "id": self.id,
+            "name": self.name,
+            "is_admin": self.is_admin,
+            "scopes": None if self.scopes is None else sorted(self.scopes),
+            "token_id": self.token_id,
+        }
 
 
 ANONYMOUS = Actor(kind=Kind.ANONYMOUS)

@@ -11,6 +11,7 @@ there every half second anyway.
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -73,7 +74,7 @@ def _trouble() -> tuple[type[Exception], ...]:
     return (RedisError, OSError, ValueError)
 
 
-class _Thread:
+class _Thread(ABC):
     """A thread that does its rounds until it is stopped; an error of Redis ends a round, never the thread."""
 
     def __init__(self, name: str, location: Location) -> None:
@@ -115,8 +116,9 @@ class _Thread:
         finally:
             self._problem = "nobody asks any more"
 
+    @abstractmethod
     def _round(self) -> None:
-        raise NotImplementedError
+        """Do what there is to do, and say when Redis answered. Raises what the client raises."""
 
     def _is_there(self) -> None:
         self._breaker.went_well()

@@ -56,8 +56,8 @@ class NodeIdUnusable(Unavailable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeRow:
-    """One node, as it last described itself."""
+class Introduction:
+    """What a node says about itself when it comes."""
 
     id: str
     name: str
@@ -69,6 +69,12 @@ class NodeRow:
     roles: frozenset[str]
     labels: tuple[str, ...]
     version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRow(Introduction):
+    """One node, as it last described itself."""
+
     state: State
     started_ms: int = 0
     beat_ms: int = 0
@@ -76,21 +82,6 @@ class NodeRow:
     skew_ms: int = 0
     drain_asked_ms: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Introduction:
-    """What a node says about itself when it comes."""
-
-    id: str
-    name: str
-    http: str
-    ssh: str
-    rpc: str
-    health: str
-    roles: frozenset[str]
-    labels: tuple[str, ...]
-    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,31 @@
 """What is said of refs: made once per listing, then sent again and again without a process or a query."""
 
+from collections.abc import Awaitable, Callable
+
 from mainstay.cache.refs import RefListing
 from mainstay.git.protocol import advertise
 from mainstay.git.protocol import v2 as protocol_v2
 from mainstay.git.protocol.services import Service
+from mainstay.repository.streams import ByteSink
 
 _FORMS_KEPT = 16
 _PREFIXES_KEPT = 8
+
+
+async def send(
+    service: Service,
+    *,
+    version: int,
+    sink: ByteSink,
+    seen: RefListing | None,
+    look: Callable[[], Awaitable[RefListing]],
+) -> None:
+    """The body of an `info/refs` answer: the v2 capabilities, which need no refs, or the v0 refs."""
+    if service is Service.UPLOAD_PACK and version == 2:  # noqa: PLR2004 - the number of the protocol
+        await sink.write(v2())
+        return
+    listing = seen if seen is not None else await look()
+    await sink.write(v0(service, listing, stateless=True))
 
 
 def v0(service: Service, listing: RefListing, *, stateless: bool) -> bytes:

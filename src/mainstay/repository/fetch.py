@@ -20,7 +20,7 @@ import structlog
 from mainstay.cache.copies import Copies, Copy, CopyVanished
 from mainstay.cache.refs import RefListing, RefListings
 from mainstay.cache.responses import Make, Responses, Write, key_of
-from mainstay.foundation.errors import Invalid, MainstayError, Unavailable
+from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.git.native.place import MIB, Limits
 from mainstay.git.native.run import GitProcess, feed, start, stop
 from mainstay.git.protocol import pktline, v0, v2
@@ -28,7 +28,7 @@ from mainstay.git.protocol.report import error_packet
 from mainstay.git.protocol.services import Service
 from mainstay.repository import advertisement, packed_refs
 from mainstay.repository.holding import Waiting
-from mainstay.repository.packets import CutOff, NotedSink, RequestsV2, WantsV0
+from mainstay.repository.packets import NotedSink, RequestsV2, WantsV0, failures_told
 from mainstay.repository.pipes import WidePipe
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSink, ByteSource
@@ -95,21 +95,13 @@ class Fetcher:
     ) -> None:
         """One request when stateless, for which `seen` will do; else a session, which looks for itself."""
         noted = NotedSink(sink)
-        try:
+        async with failures_told(noted, repository_id=repository_id):
             if version == 2:  # noqa: PLR2004 - the number of the protocol
                 await self._serve_v2(repository_id, RequestsV2(source), noted, stateless=stateless, seen=seen)
             elif stateless:
                 await self._serve_v0_once(repository_id, WantsV0(source), noted, seen)
             else:
                 await self._serve_v0_session(repository_id, WantsV0(source), noted)
-        except CutOff:
-            log.info("fetch.cut_off", repository_id=repository_id)
-        except Invalid as wrong:
-            await noted.write(error_packet(f"upload-pack: {wrong}"))
-        except MainstayError as failed:
-            if not noted.bytes_written:
-                raise
-            await noted.write(error_packet(str(failed)))
 
     async def _serve_v2(
         self,

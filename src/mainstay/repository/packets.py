@@ -1,9 +1,18 @@
-"""Requests out of a byte source, and whether anything went out to a sink."""
+"""Requests out of a byte source, whether anything went out to a sink, and how a fetch says it failed."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from mainstay.foundation.errors import Invalid, MainstayError
 from mainstay.git.protocol import v0, v2
+from mainstay.git.protocol.report import error_packet
 from mainstay.repository.streams import ByteSink, ByteSource
 
 _SMALL_BYTES = 1024
+
+log = structlog.get_logger()
 
 
 class CutOff(Exception):
@@ -67,3 +76,18 @@ class NotedSink:
     async def write(self, chunk: bytes) -> None:
         self.bytes_written += len(chunk)
         await self._sink.write(chunk)
+
+
+@asynccontextmanager
+async def failures_told(sink: NotedSink, *, repository_id: int) -> AsyncIterator[None]:
+    """Say in the protocol what goes wrong in the block; raise it while it may still be a status."""
+    try:
+        yield
+    except CutOff:
+        log.info("fetch.cut_off", repository_id=repository_id)
+    except Invalid as wrong:
+        await sink.write(error_packet(f"upload-pack: {wrong}"))
+    except MainstayError as failed:
+        if not sink.bytes_written:
+            raise
+        await sink.write(error_packet(str(failed)))

@@ -1,6 +1,7 @@
 """The Git service in this process: one of the two behind `repository.face`."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from mainstay.access.policy import PushRules
 from mainstay.cache.copies import Copies
@@ -82,11 +83,8 @@ class GitService:
         seen: RefListing | None = None,
     ) -> None:
         """The body of an `info/refs` answer: v0 refs, or the v2 capabilities."""
-        if service is Service.UPLOAD_PACK and version == 2:  # noqa: PLR2004 - the number of the protocol
-            await sink.write(advertisement.v2())
-            return
-        listing = seen if seen is not None else await self._threads.run(self.look, repository_id)
-        await sink.write(advertisement.v0(service, listing, stateless=True))
+        look = partial(self._threads.run, self.look, repository_id)
+        await advertisement.send(service, version=version, sink=sink, seen=seen, look=look)
 
     async def upload_pack(
         self,

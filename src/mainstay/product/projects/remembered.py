@@ -99,7 +99,7 @@ class RememberingGate(GitGate):
             self._forget(_ACTOR, key)
             raise
         if actor.kind is not Kind.ANONYMOUS and self._is_due(key):
-            self._note(_ACTOR, key, {"actor": _facts_of(actor), "proof": self._proof_of(credentials, actor)})
+            self._note(_ACTOR, key, {"actor": actor.facts, "proof": self._proof_of(credentials, actor)})
         return actor
 
     def enter(self, actor: Actor, path: str, action: GitAction, *, create: bool) -> Admission:
@@ -119,7 +119,7 @@ class RememberingGate(GitGate):
             self._forget(_PULL, key)
             raise
         if self._is_due(key):
-            facts = {"actor": _facts_of(actor), "path": admission.path}
+            facts = {"actor": actor.facts, "path": admission.path}
             self._note(_PULL, key, {**facts, "repository": admission.repository_id})
         return admission
 
@@ -207,7 +207,7 @@ class RememberingGate(GitGate):
     def _is_still_somebody(self, facts: Mapping[str, Any]) -> bool:
         actor, proof = facts["actor"], facts["proof"]
         now = self._proved(proof)
-        return now is not None and _facts_of(now) == actor
+        return now is not None and now.facts == actor
 
     def _may_still_pull(self, facts: Mapping[str, Any]) -> bool:
         actor = Actor(**_actor_arguments(facts["actor"]))
@@ -249,17 +249,6 @@ def _parts_of(credentials: Credentials) -> tuple[str, ...]:
     if isinstance(credentials, SshKey):
         return ("key", credentials.fingerprint)
     return ()
-
-
-def _facts_of(actor: Actor) -> dict[str, Any]:
-    return {
-        "kind": actor.kind.value,
-        "id": actor.id,
-        "name": actor.name,
-        "is_admin": actor.is_admin,
-        "scopes": None if actor.scopes is None else sorted(actor.scopes),
-        "token_id": actor.token_id,
-    }
 
 
 def _actor_arguments(facts: Mapping[str, Any]) -> dict[str, Any]:

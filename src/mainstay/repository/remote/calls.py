@@ -72,7 +72,7 @@ class ReceivePack:
         return _encode(
             repository_id=self.repository_id,
             stateless=self.stateless,
-            actor=_actor(self.rules.actor),
+            actor=self.rules.actor.facts,
             role=int(self.rules.role),
             branches=_protected(self.rules.branches),
             tags=_protected(self.rules.tags),
@@ -136,17 +136,6 @@ def _role(fields: Fields, name: str) -> Role:
         return Role(number)
     except ValueError:
         raise BadFields(f"there is no role {number}") from None
-
-
-def _actor(actor: Actor) -> Mapping[str, object]:
-    return {
-        "kind": actor.kind.value,
-        "id": actor.id,
-        "name": actor.name,
-        "is_admin": actor.is_admin,
-        "scopes": None if actor.scopes is None else sorted(actor.scopes),
-        "token_id": actor.token_id,
-    }
 
 
 def _actor_from(fields: Fields) -> Actor:

@@ -11,6 +11,7 @@ first byte was taken is not repeated, and nobody says what became of it: `Outcom
 """
 
 import ssl
+from functools import partial
 
 import structlog
 
@@ -22,10 +23,9 @@ from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import Secret, get_logger
 from mainstay.foundation.metrics import counter, histogram
 from mainstay.git.protocol import v2
-from mainstay.git.protocol.report import error_packet
 from mainstay.git.protocol.services import Service
 from mainstay.repository import advertisement
-from mainstay.repository.packets import CutOff, NotedSink, RequestsV2
+from mainstay.repository.packets import NotedSink, RequestsV2, failures_told
 from mainstay.repository.push import PushContext
 from mainstay.repository.remote.calls import Call, ReceivePack, UploadPack
 from mainstay.repository.remote.kept import Kept
@@ -137,11 +137,8 @@ class RemoteGitService:
         seen: RefListing | None = None,
     ) -> None:
         """The body of an `info/refs` answer: v0 refs, or the v2 capabilities."""
-        if service is Service.UPLOAD_PACK and version == 2:  # noqa: PLR2004 - the number of the protocol
-            await sink.write(advertisement.v2())
-            return
-        listing = seen if seen is not None else await self._look(repository_id)
-        await sink.write(advertisement.v0(service, listing, stateless=True))
+        look = partial(self._look, repository_id)
+        await advertisement.send(service, version=version, sink=sink, seen=seen, look=look)
 
     async def upload_pack(
         self,
@@ -156,21 +153,13 @@ class RemoteGitService:
         """Serve fetches: one request when stateless, a whole session with advertisement otherwise."""
         noted = NotedSink(sink)
         call = UploadPack(repository_id=repository_id, version=version, stateless=stateless)
-        try:
+        async with failures_told(noted, repository_id=repository_id):
             if version == 2:  # noqa: PLR2004 - the number of the protocol
                 await self._session_v2(repository_id, RequestsV2(source), noted, stateless, seen)
             elif stateless:
                 await self._forward(call, Replay(await _all_of(source)), noted)
             else:
                 await self._forward(call, Source(source), noted)
-        except CutOff:
-            log.info("fetch.cut_off", repository_id=repository_id)
-        except Invalid as wrong:
-            await noted.write(error_packet(f"upload-pack: {wrong}"))
-        except MainstayError as failed:
-            if not noted.bytes_written:
-                raise
-            await noted.write(error_packet(str(failed)))
 
     async def receive_pack(
         self,
