@@ -1,0 +1,185 @@
+"""The feed: one line per object that was stored or deleted, appended by all processes of a node.
+
+    + <ms> <size> <key>        - <ms> 0 <key>
+
+A *position* counts bytes since the feed began, so it only grows, and two readers can compare how far they
+are. Lines are in segments, `feed/<position of the first byte>.log`; the oldest are removed.
+
+The feed says what to look at first; it is not the truth. Nothing is synced: a power cut may take lines back,
+and then the same position could mean other lines. So a feed has an identity, which is new after every boot
+of the machine. Who reads must then compare everything once, as must who was away for longer than the
+segments that are kept.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mainstay.foundation.errors import Conflict, Unavailable
+from mainstay.foundation.ids import new_ulid
+
+SEGMENT_BYTES: Final = 4 << 20
+SEGMENTS_KEPT: Final = 16
+READ_BYTES_MAX: Final = 256 * 1024
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class FeedGone(Conflict):
+    """There is nothing at that position (any more): compare everything, and begin at the end of the feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object that came or went."""
+
+    key: str
+    size_bytes: int
+    at_ms: int
+    is_deleted: bool = False
+
+    @property
+    def line(self) -> bytes:
+        sign = "-" if self.is_deleted else "+"
+        return f"{sign} {self.at_ms} {self.size_bytes} {self.key}\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries, and the position after them."""
+
+    entries: Sequence[Entry]
+    position: int
+
+
+class Feed:
+    """The feed in one directory. Safe for threads and for processes. All but `begin` need that it exists."""
+
+    def __init__(
+        self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, segments_kept: int = SEGMENTS_KEPT
+    ) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._segments_kept = segments_kept
+
+    def begin(self, *, boot: Callable[[], str] | None = None) -> str:
+        """Make the feed, or go on with it, and return its identity. Once per start of a node, by one process.
+
+        Where nobody can say whether the machine was booted meanwhile, it was.
+        """
+        self._directory.mkdir(exist_ok=True)
+        now = (boot or _boot)()
+        with self._locked():
+            identity, _, since = self._identity_line().partition(" ")
+            if identity and now and since == now:
+                return identity
+            for segment in self._segments():
+                self._file(segment).unlink()
+            identity = new_ulid()
+            fresh = self._directory / "identity.new"
+            fresh.write_text(f"{identity} {now}")
+            fresh.replace(self._directory / "identity")
+            return identity
+
+    @property
+    def identity(self) -> str:
+        """Which feed the positions are of. Raises `FeedGone` when it was not begun."""
+        found = self._identity_line().partition(" ")[0]
+        if not found:
+            raise FeedGone("this node has no feed of its objects")
+        return found
+
+    @property
+    def end(self) -> int:
+        """The position after the last line."""
+        segments = self._segments()
+        return segments[-1] + self._size(segments[-1]) if segments else 0
+
+    def append(self, entries: Sequence[Entry]) -> int:
+        """Write lines and return the position after them."""
+        text = b"".join(entry.line for entry in entries)
+        with self._locked():
+            start, size = self._current()
+            with self._file(start).open("ab") as out:
+                out.write(text)
+            return start + size + len(text)
+
+    def read(self, after: int, *, bytes_max: int = READ_BYTES_MAX) -> Page:
+        """The entries that follow a position, as many as fit; none at the end. Raises `FeedGone`."""
+        segments = self._segments()
+        if after == 0 and not segments:
+            return Page([], 0)
+        starts = [start for start in segments if start <= after]
+        if not starts or after > starts[-1] + self._size(starts[-1]):
+            raise FeedGone(f"the feed has nothing at {after} (any more)")
+        text = self._text(starts[-1], after - starts[-1], bytes_max)
+        whole = text[: text.rfind(b"\n") + 1]
+        entries = [_entry(line) for line in whole.splitlines()]
+        return Page(entries, after + len(whole))
+
+    def _current(self) -> tuple[int, int]:
+        """Start and size of the segment to write to; a full one is followed by a new one."""
+        segments = self._segments()
+        if not segments:
+            return 0, 0
+        start, size = segments[-1], self._size(segments[-1])
+        if size < self._segment_bytes:
+            return start, size
+        for old in segments[: 1 - self._segments_kept]:
+            self._file(old).unlink()
+        return start + size, 0
+
+    def _text(self, start: int, offset: int, bytes_max: int) -> bytes:
+        try:
+            with self._file(start).open("rb") as segment:
+                segment.seek(offset)
+                return segment.read(bytes_max)
+        except FileNotFoundError:
+            raise FeedGone(f"the feed has nothing at {start + offset} any more") from None
+
+    def _segments(self) -> list[int]:
+        return sorted(int(file.stem) for file in self._directory.glob("*.log"))
+
+    def _file(self, start: int) -> Path:
+        return self._directory / f"{start:020d}.log"
+
+    def _size(self, start: int) -> int:
+        try:
+            return self._file(start).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _identity_line(self) -> str:
+        try:
+            return (self._directory / "identity").read_text()
+        except FileNotFoundError:
+            return ""
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Between processes and threads: each `flock` on a descriptor of its own."""
+        try:
+            descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Unavailable(f"cannot write the feed of objects: {error}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _entry(line: bytes) -> Entry:
+    sign, at_ms, size_bytes, key = line.decode().split(" ")
+    return Entry(key, int(size_bytes), int(at_ms), is_deleted=sign == "-")
+
+
+def _boot() -> str:
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""
