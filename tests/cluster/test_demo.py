@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from mainstay.provision.local.processes import identity_of, is_alive
-from mainstay.provision.local.programs import ProgramMissing, rgw_root
+from mainstay.provision.processes import identity_of, is_alive
+from mainstay.provision.programs import ProgramMissing, rgw_root
 from support.git_client import GitClient
 from support.long import only_long
 from support.servers import program, skip_missing

@@ -10,7 +10,7 @@ import pytest
 from mainstay.provision.local import LocalStack, NoSuchMember, StackFailed
 from mainstay.provision.local.links import Link
 from mainstay.provision.local.pair import PairDatabase
-from mainstay.provision.local.processes import identity_of, is_alive
+from mainstay.provision.processes import identity_of, is_alive
 from support.servers import program, wait_until
 
 pytestmark = pytest.mark.xdist_group("local stack")  # one stack for all, ended by the last

@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from mainstay.foundation import logs
-from mainstay.provision.local.waiting import StackFailed
+from mainstay.provision.waiting import StackFailed
 from support.chaos import network, power
 from support.chaos.arena import Arena, Fault
 from support.chaos.faults import FAULTS

@@ -4,8 +4,8 @@
 """
 
 from mainstay.provision.local.member import HERE, Member, Place
-from mainstay.provision.local.programs import ProgramMissing
 from mainstay.provision.local.stack import LocalStack, NoSuchMember
-from mainstay.provision.local.waiting import StackFailed
+from mainstay.provision.programs import ProgramMissing
+from mainstay.provision.waiting import StackFailed
 
 __all__ = ["HERE", "LocalStack", "Member", "NoSuchMember", "Place", "ProgramMissing", "StackFailed"]

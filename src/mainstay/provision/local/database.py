@@ -19,11 +19,11 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from mainstay.provision.local import processes
-from mainstay.provision.local.accounts import Account, directory_for
+from mainstay.provision import processes
+from mainstay.provision.accounts import Account, directory_for
 from mainstay.provision.local.member import Member, Place
-from mainstay.provision.local.processes import Identity
-from mainstay.provision.local.waiting import wait_until
+from mainstay.provision.processes import Identity
+from mainstay.provision.waiting import wait_until
 
 NAME = "mainstay"
 _SUPERUSER = "postgres"

@@ -3,10 +3,10 @@
 from http import HTTPStatus
 from pathlib import Path
 
-from mainstay.provision.local.accounts import Account
+from mainstay.provision.accounts import Account
 from mainstay.provision.local.member import Member, Place, http_status, plain_environment
-from mainstay.provision.local.processes import Command
-from mainstay.provision.local.programs import find
+from mainstay.provision.processes import Command
+from mainstay.provision.programs import find
 
 _CLUSTER_NAME = "mainstay"
 

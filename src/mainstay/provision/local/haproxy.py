@@ -4,13 +4,13 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from mainstay.provision import processes
 from mainstay.provision.balancers.description import BalancedNode, Balancer, ProxyProtocol
 from mainstay.provision.balancers.haproxy import haproxy_configuration
-from mainstay.provision.local import processes
 from mainstay.provision.local.member import Member, Place, is_listening, plain_environment
 from mainstay.provision.local.node import Node
-from mainstay.provision.local.processes import Command
-from mainstay.provision.local.programs import find
+from mainstay.provision.processes import Command
+from mainstay.provision.programs import find
 
 
 class Haproxy(Member):

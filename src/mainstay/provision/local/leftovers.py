@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mainstay.foundation.errors import Conflict
-from mainstay.provision.local import processes
-from mainstay.provision.local.processes import Identity
+from mainstay.provision import processes
+from mainstay.provision.processes import Identity
 
 _NOTES = "demo.json"
 _LOCK = "demo.lock"

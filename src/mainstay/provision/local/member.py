@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mainstay.provision.local import processes
+from mainstay.provision import processes
 from mainstay.provision.local.ports import Reservation
-from mainstay.provision.local.processes import Command, Identity, Process
-from mainstay.provision.local.waiting import StackFailed, wait_until
+from mainstay.provision.processes import Command, Identity, Process
+from mainstay.provision.waiting import StackFailed, wait_until
 
 State = Literal["up", "starting", "frozen", "down"]
 

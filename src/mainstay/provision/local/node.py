@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mainstay.foundation.settings import environment_of_others
 from mainstay.provision.local.member import Member, Place, http_status
-from mainstay.provision.local.processes import Command
+from mainstay.provision.processes import Command
 
 _STOP_S_MAX = 90.0
 _RUN_S_MAX = 120.0

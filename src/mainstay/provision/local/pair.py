@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mainstay.provision.local.accounts import Account
+from mainstay.provision.accounts import Account
 from mainstay.provision.local.database import Database
 from mainstay.provision.local.member import Place
 from mainstay.provision.local.single import ServerMember
-from mainstay.provision.local.waiting import wait_until
+from mainstay.provision.waiting import wait_until
 
 
 class PairDatabase(Database):

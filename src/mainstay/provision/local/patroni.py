@@ -12,14 +12,15 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from mainstay.provision.local import processes
-from mainstay.provision.local.accounts import Account, write_private
+from mainstay.provision import processes
+from mainstay.provision.accounts import Account, write_private
 from mainstay.provision.local.database import Database, PostgresMember
 from mainstay.provision.local.etcd import Etcd
 from mainstay.provision.local.member import Member, Place, http_get, http_request, plain_environment
-from mainstay.provision.local.processes import Command
-from mainstay.provision.local.programs import find, postgresql_programs
-from mainstay.provision.local.waiting import StackFailed, wait_until
+from mainstay.provision.postgresql.programs import postgresql_programs
+from mainstay.provision.processes import Command
+from mainstay.provision.programs import find
+from mainstay.provision.waiting import StackFailed, wait_until
 
 _REPLICATION = "replicator"
 _SWITCHOVER_S_MAX = 30.0

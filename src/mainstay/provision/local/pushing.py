@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mainstay.foundation.clock import SYSTEM
 from mainstay.provision.local.member import plain_environment
-from mainstay.provision.local.waiting import StackFailed
+from mainstay.provision.waiting import StackFailed
 
 OnPush = Callable[["Tally", float, str], None]
 

@@ -4,8 +4,8 @@ import socket
 from pathlib import Path
 
 from mainstay.provision.local.member import ANSWER_S_MAX, Member, Place, plain_environment
-from mainstay.provision.local.processes import Command
-from mainstay.provision.local.programs import find_first
+from mainstay.provision.processes import Command
+from mainstay.provision.programs import find_first
 
 
 class Redis(Member):

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from mainstay.foundation.retry import Schedule, retry
 from mainstay.provision.local.member import Place, is_listening, plain_environment
-from mainstay.provision.local.processes import Command
-from mainstay.provision.local.programs import rgw_root
 from mainstay.provision.local.store import S3Member
-from mainstay.provision.local.waiting import StackFailed, wait_until
+from mainstay.provision.processes import Command
+from mainstay.provision.programs import rgw_root
+from mainstay.provision.waiting import StackFailed, wait_until
 
 _COMMAND_S_MAX = 120.0
 _TRIES_MAX = 10

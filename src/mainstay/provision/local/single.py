@@ -4,11 +4,11 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mainstay.provision.local.accounts import Account, write_private
+from mainstay.provision.accounts import Account, write_private
 from mainstay.provision.local.database import Database, PostgresMember
 from mainstay.provision.local.member import Place, plain_environment
-from mainstay.provision.local.processes import Command
-from mainstay.provision.local.programs import postgresql_programs
+from mainstay.provision.postgresql.programs import postgresql_programs
+from mainstay.provision.processes import Command
 
 _COMMAND_S_MAX = 60.0
 

@@ -25,8 +25,8 @@ from typing import Literal, Self
 
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import NotFound
-from mainstay.provision.local import processes
-from mainstay.provision.local.accounts import server_account
+from mainstay.provision import processes
+from mainstay.provision.accounts import server_account
 from mainstay.provision.local.database import Database
 from mainstay.provision.local.haproxy import Haproxy
 from mainstay.provision.local.links import Link, Wire

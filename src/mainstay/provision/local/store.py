@@ -14,8 +14,8 @@ from typing import Protocol
 
 from mainstay.provision.local import s3
 from mainstay.provision.local.member import Member, Place, http_status, plain_environment
-from mainstay.provision.local.processes import Command
-from mainstay.provision.local.waiting import wait_until
+from mainstay.provision.processes import Command
+from mainstay.provision.waiting import wait_until
 
 BUCKET = "mainstay"
 

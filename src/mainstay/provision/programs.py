@@ -8,7 +8,7 @@ from mainstay.foundation.errors import NotFound
 
 _BESIDE_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
 _INSTALL = "`make servers` as root on Debian installs it"
-_UNPACKED = Path(__file__).parents[4] / ".servers" / "rgw"
+_UNPACKED = Path(__file__).parents[3] / ".servers" / "rgw"
 """Only there when this runs from a checkout."""
 
 
@@ -36,20 +36,6 @@ def find_first(*programs: str, package: str) -> str:
         except ProgramMissing:
             continue
     return find(programs[-1], package=package)
-
-
-def postgresql_programs() -> Path:
-    """The directory with `postgres` and `initdb`, the newest version first."""
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
-    on_path = shutil.which("initdb")
-    for place in [*debian, *([Path(on_path).resolve().parent] if on_path else [])]:
-        if (place / "postgres").exists() and (place / "initdb").exists():
-            return place
-    raise ProgramMissing("postgres", "postgresql")
-
-
-def _version(place: Path) -> int:
-    return int(place.parent.name) if place.parent.name.isdigit() else 0
 
 
 def rgw_root() -> Path:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mainstay.foundation.clock import SYSTEM
-from mainstay.provision.local.accounts import Account
-from mainstay.provision.local.waiting import StackFailed
+from mainstay.provision.accounts import Account
+from mainstay.provision.waiting import StackFailed
 
 _PROC = Path("/proc")
 _POLL_S = 0.02
