@@ -98,8 +98,19 @@ def migrate(database: Database) -> None:
         return
     if tables is not None and tables.floor < schema.FLOOR:
         _refuse_while_older_nodes_live(database)
+    _let_it_take_its_time()
     call_command("migrate", interactive=False, verbosity=0)
     schema.record(database)
+
+
+def _let_it_take_its_time() -> None:
+    """Between two statements of a migration there may be long work."""
+    from django.db import connection  # noqa: PLC0415 - needs `setup_django` first
+
+    from mainstay.storage.database.orm.base import DatabaseWrapper  # noqa: PLC0415 - same
+
+    if isinstance(connection, DatabaseWrapper):
+        connection.rest_ms = _LOCK_S_MAX * 1000
 
 
 def _refuse_while_older_nodes_live(database: Database) -> None:

@@ -60,6 +60,21 @@ class Child:
         except TimeoutError:
             raise NurseryFailed(f"process {self.pid} is silent\n{self._nursery.log_end()}") from None
 
+    def has_spoken(self, *, within_s: float) -> bool:
+        """Whether there is something to hear; death is heard, too."""
+        return bool(select.select([self._wire], [], [], within_s)[0])
+
+    def die(self) -> None:
+        """Killed, not buried: that is still `kill`'s."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """It and all that it started."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
     def has_died(self, *, within_s: float) -> bool:
         """Whether the process is dead, which it may still become within some time."""
         deadline_s = time.monotonic() + within_s
@@ -107,7 +122,13 @@ class Nursery:
 
     def start(self, program: str, environment: Mapping[str, str], *arguments: str) -> Child:
         """Start a server and wait until it is ready."""
-        started = self._begin(program, environment, arguments)
+        return self._wired(self._begin(program, environment, arguments))
+
+    def begin(self, program: str, environment: Mapping[str, str], *arguments: str) -> Child:
+        """Start a program that serves nobody, and let it run."""
+        return self._wired(self._begin(program, environment, arguments, ready=False))
+
+    def _wired(self, started: Mapping[str, Any]) -> Child:
         wire = socket.create_connection(("127.0.0.1", started["wire"]), timeout=_ANSWER_S_MAX)
         return Child(self, pid=started["pid"], port=started["port"], wire=wire)
 

@@ -15,8 +15,10 @@ import rest_framework  # noqa: F401 - imported before the fork, like everything 
 
 from mainstay.boot import child, data_plane, prepare, ssh
 from mainstay.boot.git import git_tools
+from mainstay.foundation.clock import SYSTEM, ManualClock
 from mainstay.repository import maintenance
 from mainstay.repository.maintenance import Maintenance, MaintenanceSettings
+from mainstay.storage.sweep import sweep
 from support.crash import broken
 from support.crash.wire import Wire, build_gates
 
@@ -30,6 +32,7 @@ def run(program: str, arguments: Sequence[str], listener: socket.socket) -> NoRe
         broken.break_as(os.environ.get("MAINSTAY_CRASH_BROKEN", ""))
         wire = Wire(listener)
         build_gates(wire)
+        wire.close_gate(os.environ.get("MAINSTAY_CRASH_GATE", ""))
         wire.serve_beside()
         _PROGRAMS[program](*arguments)
     except SystemExit as ended:
@@ -66,10 +69,19 @@ def _maintain(repository_id: str, how: str, die_while_packing: str) -> None:
         assert not said.startswith("left alone"), said
 
 
+def _sweep() -> None:
+    """The sweeper, as it will be a month from now."""
+    later = ManualClock(SYSTEM.now_ms())
+    later.advance(30 * 24 * 3600)
+    with child.begun("worker") as stores:
+        sweep(stores.ledger, stores.objects, clock=later)
+
+
 _PROGRAMS = {
     "prepare": prepare.main,
     "seed": _seed,
     "data_plane": data_plane.main,
     "ssh": ssh.main,
     "maintain": _maintain,
+    "sweep": _sweep,
 }

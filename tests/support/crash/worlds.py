@@ -1,6 +1,7 @@
 """Instances by storage and transport. `MAINSTAY_CRASH=all` (as `make crash` sets it) runs every point."""
 
 import os
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -8,6 +9,7 @@ from typing import Any, get_args
 import asyncssh
 import pytest
 
+from mainstay.boot.layout import make_directories
 from support.crash.nursery import Nursery
 from support.crash.world import Transport, World
 
@@ -58,6 +60,18 @@ class Worlds:
         found = self._made.get((storage, transport))
         return found or self._made.setdefault((storage, transport), self.make(storage, transport))
 
+    def make_two(self, storage: str, transport: Transport) -> tuple[World, World]:
+        """Two nodes that are one cluster, each with a disk of its own."""
+        first = self.make(storage, transport)
+        data = self._directory / f"{first.data.name}-beside"
+        second = World(
+            self._nursery, data, transport, {**first.environment, "MAINSTAY_DATA": str(data)}, first.key
+        )
+        shutil.copytree(first.layout.data / "keys", data / "keys")
+        make_directories(second.layout)
+        second.token = first.token
+        return first, second
+
     def make(self, storage: str, transport: Transport) -> World:
         """A new instance of its own."""
         self._count += 1
@@ -65,7 +79,10 @@ class Worlds:
         data = self._directory / name
         environment = {"MAINSTAY_DATA": str(data), "MAINSTAY_LOG_FORMAT": "json"}
         if storage == "postgresql-s3":
-            environment |= self._shared_stores(name)
+            environment |= self._shared_database() | self._shared_objects(name)
+        elif storage == "postgresql-directory":
+            environment |= self._shared_database()
+            environment["MAINSTAY_OBJECT_STORE"] = str(self._directory / f"{name}-objects")
         world = World(self._nursery, data, transport, environment, self._key())
         world.prepare()
         return world
@@ -74,14 +91,13 @@ class Worlds:
         for world in self._made.values():
             world.kill()
 
-    def _shared_stores(self, name: str) -> dict[str, str]:
+    def _shared_database(self) -> dict[str, str]:
         postgres = self._request.getfixturevalue("postgres_server")
+        return {"MAINSTAY_DATABASE_URL": postgres.url(postgres.create_database())}
+
+    def _shared_objects(self, name: str) -> dict[str, str]:
         s3 = self._request.getfixturevalue("moto")
-        return {
-            "MAINSTAY_DATABASE_URL": postgres.url(postgres.create_database()),
-            "MAINSTAY_OBJECT_STORE": s3.url(name),
-            **s3.environment,
-        }
+        return {"MAINSTAY_OBJECT_STORE": s3.url(name), **s3.environment}
 
     def _key(self) -> Path:
         path = self._directory / "id_ed25519"

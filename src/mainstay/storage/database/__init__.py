@@ -82,3 +82,9 @@ class LocalDatabase(Database, Protocol):
         Raises `WouldWait` instead of waiting for a lock; writing always would.
         """
         ...
+
+
+def expect_long_rests(tx: Transaction) -> None:
+    """For one of so many rows that we think long between two statements (`dialing.WRITER_REST_MS`)."""
+    if tx.dialect == "postgresql":
+        tx.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")

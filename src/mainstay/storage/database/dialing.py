@@ -55,8 +55,12 @@ _ROLE = b"SELECT pg_backend_pid(), CASE WHEN pg_is_in_recovery() THEN 0 ELSE 1 E
 _LIMITS_MS = (
     (b"lock_timeout", 30_000),
     (b"statement_timeout", 120_000),
-    (b"idle_in_transaction_session_timeout", 120_000),
 )
+READER_REST_MS = 120_000
+WRITER_REST_MS = 3_000
+"""Between two statements of a transaction that may hold locks. Whoever is frozen there, or has lost his line,
+keeps others waiting no longer: the server ends his transaction. Ours rest a second at most, as the first on a
+new primary does."""
 
 log = get_logger()
 
@@ -253,10 +257,17 @@ class _Hearing:
             return self._answers, self._errors
 
 
-def limits(*, for_session: bool) -> bytes:
-    """Set how long statements and locks may take: for a session, or for one transaction."""
+def limits(*, for_session: bool, rest_ms: int = READER_REST_MS) -> bytes:
+    """Set how long statements, locks and rests may take: for a session, or for one transaction."""
     scope = b"false" if for_session else b"true"
-    return b", ".join(b"set_config('%s', '%d', %s)" % (name, ms, scope) for name, ms in _LIMITS_MS)
+    told = [b"set_config('%s', '%d', %s)" % (name, ms, scope) for name, ms in _LIMITS_MS]
+    return b", ".join([*told, rest_limit(rest_ms, for_session=for_session)])
+
+
+def rest_limit(rest_ms: int, *, for_session: bool = False) -> bytes:
+    """Set how long a transaction may be open without a statement."""
+    scope = b"false" if for_session else b"true"
+    return b"set_config('idle_in_transaction_session_timeout', '%d', %s)" % (rest_ms, scope)
 
 
 def is_pooled(connection: Connection) -> bool:

@@ -19,6 +19,10 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 _DONE = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.EMPTY_QUERY}
 
+GAVE_UP_ON_US = errors.IdleInTransactionSessionTimeout
+"""The server ended the transaction and the connection, because this process was silent in the middle: it was
+frozen, or has no time. Nothing of the transaction happened."""
+
 
 class LockedTooLong(Unavailable):
     """Somebody else kept a row or table locked past the limit."""
@@ -42,7 +46,7 @@ def raise_family(error: psycopg.Error) -> NoReturn:
         raise TookTooLong(f"the database took too long: {error}") from error
     if isinstance(error, errors.DiskFull | errors.OutOfMemory):
         raise Unavailable(f"the database has no room: {error}") from error
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | GAVE_UP_ON_US):
         raise DatabaseAway(f"the database is away: {error}") from error
     raise error
 

@@ -7,7 +7,7 @@ import psycopg
 
 from mainstay.storage.database import DatabaseAway
 from mainstay.storage.database.commits import commit
-from mainstay.storage.database.dialing import Dialer
+from mainstay.storage.database.dialing import WRITER_REST_MS, Dialer, rest_limit
 from mainstay.storage.database.faults import Connection, raise_family, run_plain
 from mainstay.storage.database.lease import Beat, Server
 from mainstay.storage.database.newcomers import Newcomers
@@ -18,7 +18,8 @@ BEAT_S_MAX = 4.0
 
 _BEGIN = (
     b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-    b" SELECT pg_is_in_recovery(), pg_postmaster_start_time(), inet_server_addr(), inet_server_port()"
+    b" SELECT pg_is_in_recovery(), pg_postmaster_start_time(), inet_server_addr(), inet_server_port(), "
+    + rest_limit(WRITER_REST_MS)
 )
 # A message in the log of changes for nobody: it makes the commit one that standbys have to confirm.
 _SOMETHING = b"SELECT pg_logical_emit_message(true, 'mainstay', '')"

@@ -24,7 +24,7 @@ from psycopg.pq.abc import PGresult
 from mainstay.foundation.errors import MainstayError
 from mainstay.storage.database import DatabaseAway, Dialect
 from mainstay.storage.database.commits import COMMIT_S_MAX, commit
-from mainstay.storage.database.dialing import Dialer, is_pooled, limits
+from mainstay.storage.database.dialing import WRITER_REST_MS, Dialer, is_pooled, limits, rest_limit
 from mainstay.storage.database.faults import Connection, raise_family, run_plain
 from mainstay.storage.database.heart import Heart
 from mainstay.storage.database.lease import Leases, Server
@@ -42,13 +42,24 @@ class Begin(NamedTuple):
     direct: bytes
     pooled: bytes
 
-    @classmethod
-    def of(cls, mode: bytes) -> "Begin":
-        return cls(b"BEGIN " + mode + b"; " + _WHO, b"BEGIN " + mode + b"; " + WHO)
+
+def _begin_write(rest_ms: int) -> Begin:
+    begin = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; " + _WHO + b", "
+    return Begin(begin + rest_limit(rest_ms), begin + limits(for_session=False, rest_ms=rest_ms))
 
 
-BEGIN_WRITE = Begin.of(b"ISOLATION LEVEL READ COMMITTED READ WRITE")
-BEGIN_READ = Begin.of(b"ISOLATION LEVEL REPEATABLE READ READ ONLY")
+def _begin_read() -> Begin:
+    begin = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+    return Begin(begin + _WHO, begin + WHO)
+
+
+def who_writes(rest_ms: int) -> bytes:
+    """As `WHO`, in a transaction that may hold locks."""
+    return _WHO + b", " + limits(for_session=False, rest_ms=rest_ms)
+
+
+BEGIN_WRITE = _begin_write(WRITER_REST_MS)
+BEGIN_READ = _begin_read()
 BEGIN_S_MAX = 5.0
 ANSWER_S_MAX = 130.0
 """A little more than the server's own limit for a statement."""

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName
-from mainstay.storage.database import Transaction
+from mainstay.storage.database import Transaction, expect_long_rests
 from mainstay.storage.ledger import Change, ChangeKind, Pack, RefChange, Repository
 from mainstay.storage.ledger.chain import compact, pack_facts, pack_of, sealed, sorted_refs
 from mainstay.storage.ledger.repositories import Row, write_back
@@ -20,6 +20,8 @@ _COLUMNS = (
     "repository_id, uid, version, kind, push_id, actor, at_ms, packs_added, packs_removed, head, identity,"
     " details, hash, previous_hash"
 )
+MANY_REFS = 10_000
+"""So many take a noticeable part of a second to judge and to hash."""
 
 
 def raw_oid(oid: Oid | None) -> bytes | None:
@@ -55,6 +57,8 @@ def append(
 
     `after` is the repository with the fields that the change changed; the version is set here.
     """
+    if len(refs) > MANY_REFS:
+        expect_long_rests(tx)
     version = row.repository.version + 1
     change = sealed(
         Change(

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.git.objectnames import RefName, ref_name, shown
-from mainstay.storage.database import Transaction
+from mainstay.storage.database import Transaction, expect_long_rests
 from mainstay.storage.ledger import (
     EpochMoved,
     NotWritable,
@@ -34,6 +34,8 @@ APPLIED = declare("ledger.push_applied", "all rows of a push are written, nothin
 
 def commit(tx: Transaction, push: Push, at_ms: int) -> PushOutcome:
     """Judge and write the push; the end of the transaction commits it."""
+    if len(push.changes) > log.MANY_REFS:
+        expect_long_rests(tx)
     row = lock(tx, push.repository_id)
     if (first := outcome_of(tx, push)) is not None:
         return first

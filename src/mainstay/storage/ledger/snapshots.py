@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mainstay.foundation.errors import Conflict
-from mainstay.storage.database import Transaction
+from mainstay.storage.database import Transaction, expect_long_rests
 from mainstay.storage.ledger import Change, Repository, Snapshot, log, manifest, refs
 from mainstay.storage.ledger.chain import compact
 from mainstay.storage.ledger.repositories import Row, find, find_any
@@ -33,6 +33,7 @@ def _whole(tx: Transaction, row: Row) -> Snapshot:
 def restore(tx: Transaction, snapshot: Snapshot, changes: Sequence[Change]) -> None:
     """Write a repository back under its own id. Packs that a relative brought back already are shared."""
     repository = snapshot.repository
+    expect_long_rests(tx)
     _refuse_taken(tx, repository)
     _insert(tx, repository, snapshot.hash)
     refs.insert(tx, repository.id, snapshot.refs)

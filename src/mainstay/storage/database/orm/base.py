@@ -10,18 +10,19 @@ Not here: reads by ORM are not proved one by one. Between the question at the st
 they can be as old as the request.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import psycopg
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, InternalError, OperationalError
 from django.db.backends.postgresql import base
 
 from mainstay.foundation.errors import OutcomeUnknown
 from mainstay.storage.database import DatabaseAway
 from mainstay.storage.database.commits import COMMIT_S_MAX, refusing_unreplicated
-from mainstay.storage.database.dialing import is_pooled, limits
-from mainstay.storage.database.faults import Connection, raise_family, run_plain
+from mainstay.storage.database.dialing import WRITER_REST_MS, is_pooled, limits
+from mainstay.storage.database.faults import GAVE_UP_ON_US, Connection, raise_family, run_plain
 from mainstay.storage.database.lease import Server
 from mainstay.storage.database.postgresql import (
     ANSWER_S_MAX,
@@ -31,11 +32,15 @@ from mainstay.storage.database.postgresql import (
     PostgresqlDatabase,
     opened,
     server_in,
+    who_writes,
 )
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """`settings_dict["URL"]` is ours, `NAME` and the rest say the same to Django."""
+
+    rest_ms = WRITER_REST_MS
+    """How long a transaction may be open without a statement. A migration needs more."""
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
         super().__init__(settings_dict, alias)
@@ -110,7 +115,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connection = cast("Connection", self.connection)
         try:
             with self.wrap_database_errors:
-                self.guide.admit(connection, self._server(connection, begin=b"BEGIN; " + WHO))
+                self.guide.admit(
+                    connection, self._server(connection, begin=b"BEGIN; " + who_writes(self.rest_ms))
+                )
         except BaseException as error:
             self._drop()
             if isinstance(error, DatabaseAway):
@@ -127,7 +134,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connection = context["connection"].connection
         if connection is None:
             return execute(sql, parameters, many, context)
-        with self.guide.watch.limited(connection, ANSWER_S_MAX):
+        with self.guide.watch.limited(connection, ANSWER_S_MAX), lost_if_given_up():
             return execute(sql, parameters, many, context)
 
     def _commit(self) -> None:
@@ -136,7 +143,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return
         with self.guide.watch.limited(connection, COMMIT_S_MAX), refusing_unreplicated(connection):
             try:
-                super()._commit()  # type: ignore[misc]  # the stubs leave it out
+                with lost_if_given_up():
+                    super()._commit()  # type: ignore[misc]  # the stubs leave it out
             except (OperationalError, InterfaceError) as error:
                 self._drop()
                 raise OutcomeUnknown(f"the connection was lost during COMMIT: {error}") from error
@@ -146,6 +154,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
+
+
+@contextmanager
+def lost_if_given_up() -> Iterator[None]:
+    """A server that ended the transaction of a silent process is, to Django, one that is away."""
+    try:
+        yield
+    except InternalError as error:
+        if isinstance(error.__cause__, GAVE_UP_ON_US):
+            raise OperationalError(str(error)) from error.__cause__
+        raise
 
 
 def _recognise_pooler(connection: Connection) -> None:
