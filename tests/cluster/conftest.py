@@ -1,6 +1,7 @@
-"""Instances for the crash suite, made once per test process."""
+"""What tests of clusters share: instances for the crash suite, two nodes, the settings of a first start."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,20 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 def moto() -> Iterator[S3Server]:
     with s3_server() as server:
         yield server
+
+
+@pytest.fixture
+def told(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An empty database and an empty store, as settings of a node that starts for the first time."""
+    postgres = request.getfixturevalue("postgres_server")
+    name = postgres.create_database()
+    yield {
+        "MAINSTAY_DATABASE_URL": postgres.url(name),
+        "MAINSTAY_OBJECT_STORE": str(tmp_path / "objects"),
+        "MAINSTAY_DATA_PROCESSES": "1",
+        "MAINSTAY_DRAIN_NOTICE_SECONDS": "0",
+    }
+    postgres.drop_database(name)
 
 
 @pytest.fixture(scope="session")

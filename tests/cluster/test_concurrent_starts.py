@@ -4,34 +4,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
-import pytest
 
 from support.node import Node
-from support.postgres import PostgresServer
 from support.servers import wait_until
 
 MACHINES = 5
 PROCESSES = 3
 REFUSED = 5
 START_S_MAX = 120
-
-
-@pytest.fixture
-def told(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Mapping[str, str]]:
-    """An empty database and an empty store, as settings."""
-    name = postgres_server.create_database()
-    yield {
-        "MAINSTAY_DATABASE_URL": postgres_server.url(name),
-        "MAINSTAY_OBJECT_STORE": str(tmp_path / "objects"),
-        "MAINSTAY_DATA_PROCESSES": "1",
-        "MAINSTAY_DRAIN_NOTICE_SECONDS": "0",
-    }
-    postgres_server.drop_database(name)
 
 
 def count(told: Mapping[str, str], query: str) -> int:

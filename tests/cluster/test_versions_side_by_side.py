@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import pytest
 import mainstay
 from support.git_client import GitClient
 from support.node import Node, NodeFailed
-from support.postgres import PostgresServer
 from support.servers import wait_until
 
 _MIGRATION = """
@@ -70,18 +68,6 @@ def later_program(directory: Path, *, releases_ahead: int, floor_raised: bool) -
         text = text.replace("FLOOR: Final = 1", "FLOOR: Final = CURRENT")
     schema.write_text(text)
     return Program(directory)
-
-
-@pytest.fixture
-def told(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[dict[str, str]]:
-    name = postgres_server.create_database()
-    yield {
-        "MAINSTAY_DATABASE_URL": postgres_server.url(name),
-        "MAINSTAY_OBJECT_STORE": str(tmp_path / "objects"),
-        "MAINSTAY_DATA_PROCESSES": "1",
-        "MAINSTAY_DRAIN_NOTICE_SECONDS": "0",
-    }
-    postgres_server.drop_database(name)
 
 
 def tables(told: dict[str, str], query: str) -> list[tuple[object, ...]]:
