@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -107,6 +109,44 @@ def test_a_database_that_is_away_for_all_takes_nobody_out_and_known_reads_go_on(
     assert ada.git.refs(ada.url("ada/engine"))["refs/heads/main"] == unpushed
 
 
+@pytest.mark.parametrize("cut", ["a", "ab"])
+def test_memory_ends_with_the_first_push_that_is_acknowledged(
+    pair: Pair, ada: Person, work: Path, tmp_path: Path, cut: str
+) -> None:
+    """Node `a` is cut off, or both are; `b` takes a push as soon as it can. `a` then shows it, or fails."""
+    there = at_b(pair, ada)
+    ada.git("clone", "-q", ada.url("ada/engine"), tmp_path / "before")
+    wait_until(lambda: is_noted(pair, "ada/engine", at="a"), timeout_s=30, what="it is noted")
+    reader, doubts = Reader(ada), Doubts(pair.a)
+    for number in range(2):
+        new = ada.git.commit(work, f"round-{cut}-{number}", "x\n")
+        for each in cut:
+            getattr(pair, each).database.cut()
+        if cut == "ab":
+            wait_until(lambda: goes_on(ada), timeout_s=30, what="fetches go on")
+        else:
+            wait_until(lambda: doubts.grew(ada), timeout_s=60, what="a would answer if b were not there")
+            assert not goes_on(ada), "b may be taking pushes"
+        reader.begin()
+        if cut == "ab":
+            pair.a.database.heal()
+            pair.b.database.heal()
+        wait_until(
+            lambda: bool(ada.git.try_("push", "-q", there.url("ada/engine"), "main", cwd=work)),
+            timeout_s=30,
+            what="b takes the push",
+        )
+        acknowledged_s = time.monotonic()
+        if cut == "a":
+            pair.a.database.heal()
+        wait_until(
+            lambda since_s=acknowledged_s: reader.answered_since(since_s), timeout_s=60, what="a answers"
+        )
+        shown = reader.end()
+        assert {oid for began_s, oid in shown if began_s > acknowledged_s} == {new}
+        pair.heal()
+
+
 def test_who_is_shut_out_before_an_outage_stays_shut_out_in_it(
     pair: Pair, ada: Person, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -158,6 +198,56 @@ def test_without_the_object_store_warm_fetches_go_on_and_pushes_fail_soon(
         what="pushes work again, without a restart",
     )
     assert ada.git.refs(ada.url("ada/engine"))["refs/heads/main"] == new
+
+
+class Doubts:
+    """How often a node did not answer from memory because another might be taking pushes."""
+
+    def __init__(self, wired: Wired) -> None:
+        self._log = wired.node.log
+        self._seen = self._count()
+
+    def _count(self) -> int:
+        return self._log.read_text().count("absence.doubted")
+
+    def grew(self, who: Person) -> bool:
+        """Ask once more."""
+        goes_on(who)
+        before, self._seen = self._seen, self._count()
+        return self._seen > before
+
+
+class Reader:
+    """Asks for the refs again and again, and notes what it was shown."""
+
+    def __init__(self, who: Person) -> None:
+        self._who = who
+        self._stop = threading.Event()
+        self._thread = threading.Thread()
+        self._shown: list[tuple[float, str]] = []
+
+    def begin(self) -> None:
+        self._stop.clear()
+        self._shown = []
+        self._thread = threading.Thread(target=self._ask_until_stopped, daemon=True)
+        self._thread.start()
+
+    def answered_since(self, since_s: float) -> bool:
+        """Whether a question that was asked after that was answered."""
+        return any(began_s > since_s for began_s, _ in list(self._shown))
+
+    def end(self) -> list[tuple[float, str]]:
+        """When each question was asked, and the answer."""
+        self._stop.set()
+        self._thread.join(60)
+        return self._shown
+
+    def _ask_until_stopped(self) -> None:
+        while not self._stop.is_set():
+            began_s = time.monotonic()
+            done = self._who.git.try_("ls-remote", self._who.url("ada/engine"), "refs/heads/main")
+            if done:
+                self._shown.append((began_s, done.out.split()[0]))
 
 
 def goes_on(who: Person) -> bool:

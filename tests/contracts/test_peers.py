@@ -70,7 +70,7 @@ def ask(*ports: int, token: Secret = TOKEN) -> list[PeerSays]:
 @pytest.mark.parametrize("well", [True, False])
 def test_a_peer_is_asked_with_the_token_and_believed(well: bool) -> None:
     with answering(200, json.dumps({"well": well}).encode()) as (port, asked):
-        assert ask(port) == [PeerSays(name="b", reached=True, well=well)]
+        assert ask(port) == [PeerSays(name="b", reached=True, well=well, denies=not well)]
     assert asked == [(f"{PATH}?of=database", TOKEN.reveal())]
 
 

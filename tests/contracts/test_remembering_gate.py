@@ -55,6 +55,7 @@ class House:
             seen_ago_s=lambda: self.clock.monotonic_s() - (self.away_since_s or self.clock.monotonic_s()),
             window_s=WINDOW_S,
             clock=self.clock,
+            is_certain=lambda: True,
         )
         self.gate = RememberingGate(
             self.database,

@@ -1,6 +1,13 @@
-"""Is the database away, since when, and may reads go on from what was known?"""
+"""Is the database away, since when, and may reads go on from what was known?
 
-from collections.abc import Callable
+What was known a while ago may be answered only while nobody can push. So before the first thing that a
+request takes from memory somebody asks, after the request came (`is_certain`); what was found holds for the
+rest of that request (`one_request`), so that all of its answer is from one side.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from mainstay.foundation.clock import Clock
@@ -10,9 +17,29 @@ _AWAY_S = 2.0
 """A failed look and so long without a good one: a lost connection or a slow moment is no outage."""
 
 
+@dataclass(slots=True)
+class _Request:
+    """What was found out since it came; seen by all threads that work for it."""
+
+    is_certain: bool = False
+
+
+_REQUEST: ContextVar[_Request | None] = ContextVar("request_in_an_outage", default=None)
+
+
+@contextmanager
+def one_request() -> Iterator[None]:
+    """What happens in the block, also in threads that inherit its context, is one request that came now."""
+    before = _REQUEST.set(_Request())
+    try:
+        yield
+    finally:
+        _REQUEST.reset(before)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """What two questions to a prober say together."""
+    """What two questions to a prober say together, and a third to all nodes."""
 
     last_failed: Callable[[], bool]
     """Whether the last look at the database failed."""
@@ -21,10 +48,19 @@ class Outage:
     window_s: int
     """For how long after that reads may go on."""
     clock: Clock
+    is_certain: Callable[[], bool]
+    """Whether nobody reaches the database, found out after the call. Blocks for seconds at most."""
 
     @property
     def is_on(self) -> bool:
-        return self.last_failed() and self.seen_ago_s() > _AWAY_S
+        """Whether to answer from memory."""
+        if not (self.last_failed() and self.seen_ago_s() > _AWAY_S):
+            return False
+        request = _REQUEST.get()
+        if request is None:
+            return self.is_certain()
+        request.is_certain = request.is_certain or self.is_certain()
+        return request.is_certain
 
     @property
     def seen_ms(self) -> int:

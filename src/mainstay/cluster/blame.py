@@ -21,6 +21,8 @@ class PeerSays:
     """Whether it was there at all; one that was there and gave no clear answer vouches for nothing."""
     well: bool = False
     """It reaches the dependency itself, at this moment."""
+    denies: bool = False
+    """It said clearly that it does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class Verdict:
 
 
 WELL = Verdict("well")
+FIND_AGAIN_S = 5.0
+"""In which all nodes find a database that has come back."""
 
 
 def decide(view: View) -> Verdict:
@@ -69,6 +73,15 @@ def decide(view: View) -> Verdict:
     if view.was_shared:
         return Verdict("shared", f"the {view.dependency} is away for everybody; now {silent} is silent, too")
     return Verdict("cut_off", f"neither the {view.dependency} nor {silent} answers this node")
+
+
+def should_send_away(verdict: Verdict, *, shared_ago_s: float) -> bool:
+    """Whether requests that wait for the database here should go to another node at once.
+
+    `shared_ago_s`: how long ago the database was last away for everybody. When it comes back, one node sees it
+    first; the others look alone for a moment, and those who waited with them so long need not go.
+    """
+    return not verdict.takes_traffic and shared_ago_s >= FIND_AGAIN_S
 
 
 def _names(names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ ANSWER_S = 0.8
 
 _CONNECT_S = 0.6
 _READ_S = ANSWER_S + 0.2
-_PEERS_MAX = 5
+PEERS_MAX = 5
 """More would only say the same."""
 _ANSWER_BYTES_MAX = 4096
 
@@ -47,10 +47,10 @@ class PeerQuestions:
 
     def __init__(self, token: Secret) -> None:
         self._token = token
-        self._threads = ThreadPoolExecutor(_PEERS_MAX, thread_name_prefix="peers")
+        self._threads = ThreadPoolExecutor(PEERS_MAX, thread_name_prefix="peers")
 
     def ask(self, peers: Sequence[NodeRow], dependency: str) -> list[PeerSays]:
-        return list(self._threads.map(lambda peer: self._ask_one(peer, dependency), peers[:_PEERS_MAX]))
+        return list(self._threads.map(lambda peer: self._ask_one(peer, dependency), peers[:PEERS_MAX]))
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -64,14 +64,16 @@ class PeerQuestions:
             return PeerSays(name=peer.name, reached=False)
         try:
             connection.sock.settimeout(_READ_S)
-            return PeerSays(name=peer.name, reached=True, well=self._is_well(connection, dependency))
+            well = self._answer(connection, dependency)
+            return PeerSays(name=peer.name, reached=True, well=well is True, denies=well is False)
         except (OSError, http.client.HTTPException, ValueError):
             return PeerSays(name=peer.name, reached=True)
         finally:
             connection.close()
 
-    def _is_well(self, connection: http.client.HTTPConnection, dependency: str) -> bool:
+    def _answer(self, connection: http.client.HTTPConnection, dependency: str) -> object:
+        """True, False, or something else when there is no clear answer."""
         connection.request("GET", f"{PATH}?of={dependency}", headers={"token": self._token.reveal()})
         answer = connection.getresponse()
         said = answer.read(_ANSWER_BYTES_MAX)
-        return answer.status == http.client.OK and json.loads(said).get("well") is True
+        return json.loads(said).get("well") if answer.status == http.client.OK else None

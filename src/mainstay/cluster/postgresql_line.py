@@ -23,6 +23,7 @@ class PostgresqlLine:
     def __init__(self, url: str, *, limit_s: float) -> None:
         self._limit_s = limit_s
         self._watch = Watch()
+        self._url = url
         self._dialer = Dialer(url, self._watch)
         self._turn = threading.Lock()
         self._connection: Connection | None = None
@@ -84,7 +85,12 @@ class PostgresqlLine:
     def _dial(self) -> Connection:
         if self._is_closed:
             raise DatabaseAway("the database is closed: this process is stopping")
-        return self._dialer.dial()
+        try:
+            return self._dialer.dial()
+        except MainstayError:
+            # It would say the same for a while without looking. Who asks here wants to know how it is now.
+            self._dialer = Dialer(self._url, self._watch)
+            raise
 
     def _give_up(self) -> None:
         """After an error neither the connection nor the choice of the server is believed any more."""

@@ -1,5 +1,6 @@
 """The ledger of a node whose database is away."""
 
+import contextvars
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from mainstay.cache.fallback import FallbackLedger, decoded, encoded
 from mainstay.cache.known import KnownFile
-from mainstay.cache.outage import Outage
+from mainstay.cache.outage import Outage, one_request
 from mainstay.foundation.clock import ManualClock
 from mainstay.git.objectnames import Oid, RefName
 from mainstay.storage.database import DatabaseAway
@@ -35,6 +36,8 @@ class Weather:
     clock: ManualClock = field(default_factory=ManualClock)
     failed: bool = False
     ago_s: float = 0.0
+    is_certain: bool = True
+    asked: int = 0
 
     def outage(self, window_s: int = 60) -> Outage:
         return Outage(
@@ -42,7 +45,12 @@ class Weather:
             seen_ago_s=lambda: self.ago_s,
             window_s=window_s,
             clock=self.clock,
+            is_certain=self._ask,
         )
+
+    def _ask(self) -> bool:
+        self.asked += 1
+        return self.is_certain
 
     def storm(self, ago_s: float) -> None:
         self.failed, self.ago_s = True, ago_s
@@ -99,6 +107,36 @@ def test_what_was_not_noted_or_is_too_old_is_away(known: KnownFile, number: int,
 )
 def test_an_outage_is_a_failure_that_lasts(failed: bool, ago_s: float, is_on: bool) -> None:
     assert Weather(failed=failed, ago_s=ago_s).outage().is_on is is_on
+
+
+def test_nothing_comes_from_memory_while_somebody_reaches_the_database(known: KnownFile) -> None:
+    weather = Weather(is_certain=False)
+    weather.storm(30)
+    ledger = FallbackLedger(NoDatabase(), weather.clock, known=known, outage=weather.outage())  # type: ignore[arg-type]
+    known.note("repository", "7", encoded(SNAPSHOT))
+    with pytest.raises(AssertionError, match="the database was asked"):
+        ledger.refs(7)
+
+
+def test_each_request_asks_once_and_no_request_relies_on_another() -> None:
+    weather = Weather()
+    weather.storm(30)
+    outage = weather.outage()
+    for request in (1, 2):
+        with one_request():
+            assert [outage.is_on, contextvars.copy_context().run(lambda: outage.is_on)] == [True, True]
+        assert weather.asked == request
+    assert [outage.is_on, outage.is_on] == [True, True]
+    assert weather.asked == 4, "without a request nothing is kept"
+
+
+def test_a_doubt_is_not_kept() -> None:
+    weather = Weather(is_certain=False)
+    weather.storm(30)
+    with one_request():
+        assert not weather.outage().is_on
+        weather.is_certain = True
+        assert weather.outage().is_on
 
 
 def test_known_things_are_bounded_and_grow_old(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from mainstay.cache.outage import one_request
 from mainstay.cache.refs import RefListing
 from mainstay.doors.githttp.answer import Answer, Send
 from mainstay.doors.githttp.body import Body, BodyRefused, BodyTooLarge, Receive
@@ -85,7 +86,8 @@ class GitHttp:
         visit = self._arrive(scope, send)
         OPEN.inc()
         try:
-            await self._answer(visit, receive)
+            with one_request():
+                await self._answer(visit, receive)
         finally:
             OPEN.dec()
             visit.report(ended_s=self._clock.monotonic_s())
