@@ -68,6 +68,7 @@ def _live(ada: Person, work: Path) -> None:
     ada.must("POST", "projects", {"path": "loom", "namespace_id": group["id"], "visibility": "internal"})
     git("push", ada.url("machines/loom"), "main", "feature", cwd=work)
     ada.must("PUT", f"projects/{project_id('ada/engine')}", {"visibility": "public"})
+    ada.node.run("project", "place", "ada/engine", "fast")
     fork = {"path": "copy-of-engine", "name": "Copy of Engine"}
     ada.must("POST", f"projects/{project_id('ada/engine')}/fork", fork)
     git("checkout", "-q", "main", cwd=work)
@@ -106,6 +107,7 @@ def _truth(node: Node) -> dict[str, Any]:
             node,
             "SELECT id, full_path, visibility, namespace_id, creator_id, repository_id FROM projects_project",
         ),
+        "placement": _rows(node, "SELECT repository_id, label FROM cluster_placement"),
         "namespaces": _rows(node, "SELECT id, full_path, kind, visibility, owner_id FROM projects_namespace"),
     }
 

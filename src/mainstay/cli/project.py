@@ -91,11 +91,11 @@ def delete(*, path: str, yes: bool, data: Path | None, as_json: bool) -> None:
 @json_option
 def place_project(path: str, label: str, data: Path | None, as_json: bool) -> None:
     """Let the nodes with LABEL serve the project at PATH, as long as one of them lives. `default`: any."""
-    with opened(data) as stores:
-        from mainstay.product.projects import lookup  # noqa: PLC0415 - models need `setup_django`
+    with opened(data):
+        from mainstay.product.projects import lookup, services  # noqa: PLC0415 - models need `setup_django`
 
         project = lookup.project_for(BY_ITSELF, path.strip("/"), Action.READ_PROJECT)
-        labels.place(stores.database, project.repository_id, label)
+        services.place_project(project, label, by=BY_ITSELF)
         row = {**_row(project), "repository_storage": label or labels.DEFAULT}
     show(row, as_json=as_json, text=f"project {row['path']} is served by nodes with the label {label}")
 

@@ -44,6 +44,16 @@ def test_projects_come_back_with_their_ids_places_and_owners() -> None:
         assert claims == {"ada", "acme", "acme/sub", "ada/engine", "acme/sub/deep"}
 
 
+def test_the_placement_label_comes_back_and_may_be_missing() -> None:
+    saved = identities()
+    assert "placement" not in saved[0], "as older versions wrote it"
+    saved[0]["placement"] = "fast"
+    with on_memory():
+        fast, anywhere = (restore_identity(identity, 70 + number) for number, identity in enumerate(saved))
+        assert identity_of(fast) == saved[0]
+        assert identity_of(anywhere) == saved[1]
+
+
 def test_new_things_get_new_ids_afterwards() -> None:
     saved = identities()
     with on_memory():

@@ -7,6 +7,7 @@ import pytest
 from mainstay.access.actors import ANONYMOUS, Actor, Kind
 from mainstay.access.policy import GitAction
 from mainstay.access.roles import Role, Visibility
+from mainstay.cluster.labels import BadLabel
 from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.git.objectnames import RefName
 from mainstay.product.accounts.names import BadName
@@ -246,3 +247,16 @@ def test_two_first_pushes_at_once_make_one_project() -> None:
     assert first == second
     assert len(ledger().repositories()) == 1
     assert locate.project_for(DjangoDatabase(), acting(ada), "ada/engine", GitAction.PULL) == first
+
+
+def test_a_placement_label_is_in_the_ledger_until_it_is_taken_away() -> None:
+    ada = make_user("ada")
+    project = make_project("engine", owner=ada)
+    services.place_project(project, "fast", by=acting(ada))
+    assert identity_in_ledger(project)["placement"] == "fast"
+    services.rename_project(project, "motor", by=acting(ada))
+    assert identity_in_ledger(project)["placement"] == "fast"
+    with pytest.raises(BadLabel):
+        services.place_project(project, "Not A Label", by=acting(ada))
+    services.place_project(project, "default", by=acting(ada))
+    assert "placement" not in identity_in_ledger(project)

@@ -1,8 +1,11 @@
 """What the ledger keeps of a project, so that `rebuild-db` can give a repository its project back.
 
-The identity holds the project with its id and settings, and the chain of namespaces above it from the top,
-each with id, kind, names and owner. Members, keys and tokens are not in it: they are in backups of the
-database.
+The identity holds the project with its id and settings, the chain of namespaces above it from the top, each
+with id, kind, names and owner, and the placement label, if there is one. Members, keys and tokens are not in
+it: they are in backups of the database.
+
+What is added to the format later must be optional: a version that does not know it leaves it out, and what
+an older version wrote is read as if it had none.
 """
 
 import json
@@ -12,11 +15,13 @@ from typing import Any
 from django.core.management.color import no_style
 from django.db import connection
 
+from mainstay.cluster import labels
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.errors import Conflict, Invalid
 from mainstay.product.accounts.models import User
 from mainstay.product.accounts.writing import writing
 from mainstay.product.projects.models import Namespace, PathClaim, Project
+from mainstay.storage.database.django import DjangoDatabase
 
 _FORMAT = 1
 _PROJECT_FIELDS = (
@@ -47,11 +52,13 @@ def identity_of(project: Project) -> dict[str, Any]:
     """The identity of `project` as of now."""
     chain = [_namespace_identity(each) for each in chain_of(project.namespace)]
     fields = {field: getattr(project, field) for field in _PROJECT_FIELDS}
+    label = labels.label_of(DjangoDatabase(), project.repository_id)
     return {
         "format": _FORMAT,
         "full_path": project.full_path,
         "project": {**fields, "visibility": int(project.visibility), "creator": _person(project.creator)},
         "namespaces": chain,
+        **({"placement": label} if label else {}),
     }
 
 
@@ -78,6 +85,7 @@ def restore_identity(identity: Mapping[str, Any], repository_id: int, *, clock: 
             namespace = _restored_namespace(each, namespace, clock)
         assert namespace is not None, "an identity names at least one namespace"
         project = _restored_project(identity, namespace, repository_id, clock)
+        labels.place(DjangoDatabase(), repository_id, identity.get("placement", ""))
         _move_sequences()
     return project
 

@@ -11,6 +11,7 @@ from typing import Any
 from mainstay.access.actors import Actor
 from mainstay.access.policy import HIDDEN_PREFIXES, GitAction
 from mainstay.access.roles import Visibility
+from mainstay.cluster import labels
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.ids import new_ulid
@@ -170,6 +171,15 @@ def transfer_project(project: Project, namespace: Namespace, *, by: Actor) -> Pr
 def set_default_branch(project: Project, branch: RefName, *, by: Actor) -> None:
     """Point HEAD at the full ref name `branch`."""
     ledger().set_head(project.repository_id, branch, actor=by.label)
+
+
+def place_project(project: Project, label: str, *, by: Actor) -> None:
+    """Let the nodes with `label` serve the project (`cluster.labels`). Raises `BadLabel`."""
+    with writing():
+        locked(project.namespace)
+        now = Project.objects.select_for_update().get(id=project.id)
+        labels.place(DjangoDatabase(), now.repository_id, label)
+        write_identities([now], by)
 
 
 def delete_project(project: Project, *, by: Actor) -> None:

@@ -9,7 +9,6 @@ from rest_framework.response import Response
 from mainstay.access.actions import Action
 from mainstay.access.actors import Actor
 from mainstay.access.roles import Visibility
-from mainstay.cluster import labels
 from mainstay.doors.api.endpoint import find_user
 from mainstay.doors.api.endpoints.project_endpoint import ProjectEndpoint
 from mainstay.doors.api.endpoints.project_lists import narrowed, ordered, visibility_in
@@ -161,7 +160,7 @@ class OneProject(ProjectEndpoint):
         label = self.parameters.maybe_text("repository_storage")
         if label is not None:
             require(Action.ADMIN, self.actor)
-            labels.place(self.kit.database, project.repository_id, label)
+            services.place_project(project, label, by=self.actor)
 
     def _set_default_branch(self, project: Project) -> None:
         wanted = self.parameters.maybe_text("default_branch")
