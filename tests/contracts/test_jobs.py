@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mainstay.foundation.clock import ManualClock
-from mainstay.jobs import queue, schedule
+from mainstay.foundation.errors import NotFound
+from mainstay.jobs import overview, queue, schedule
 from mainstay.jobs.queue import Job
 from mainstay.jobs.schedule import Periodic
 from mainstay.jobs.worker import Worker
@@ -140,7 +141,7 @@ def test_a_failed_job_waits_longer_each_time_and_dies_at_last(
     clock.advance(1_000_000)
     assert jobs.take() == []
     with database.read() as tx:
-        [dead] = queue.dead(tx)
+        [dead] = overview.listed(tx, "failed")
     assert (dead.id, dead.error, dead.attempts) == (job.id, "because", 3)
     jobs.ask(unique_key="k")
     assert jobs.statistics().waiting == 1, "a dead job does not stand in the way of the next request"
@@ -148,6 +149,38 @@ def test_a_failed_job_waits_longer_each_time_and_dies_at_last(
         assert queue.revive(tx, dead.id, now_ms=clock.now_ms())
         assert not queue.revive(tx, dead.id, now_ms=clock.now_ms())
     assert len(jobs.take()) == 2
+
+
+def test_an_operator_sees_every_state_and_revives_or_gives_up_what_failed(
+    jobs: Queue, clock: ManualClock, database: Database
+) -> None:
+    for name in ("fails", "runs", "waits"):
+        jobs.ask(name, max_attempts=1, payload={"of": name})
+    [fails] = jobs.take(names=("fails",))
+    assert jobs.fail(fails)
+    [runs] = jobs.take("w2", names=("runs",))
+    with database.read() as tx:
+        states = {job.name: (job.state, job.worker, job.error) for job in overview.listed(tx)}
+        waiting = overview.listed(tx, "waiting")
+        assert len(overview.listed(tx, limit=2)) == 2
+    assert states == {
+        "fails": ("failed", None, "because"), "runs": ("running", "w2", ""), "waits": ("waiting", None, "")
+    }  # fmt: skip
+    assert [(job.name, job.payload) for job in waiting] == [("waits", {"of": "waits"})]
+
+    with pytest.raises(NotFound, match="no job 999"), database.write() as tx:
+        overview.revive(tx, [fails.id, 999], now_ms=clock.now_ms())
+    with database.write() as tx:
+        assert [job.state for job in overview.listed(tx, "failed")] == ["failed"], "one wrong id, no change"
+        revived = overview.revive(tx, [fails.id, runs.id], now_ms=clock.now_ms())
+    assert [(job.state, job.attempts) for job in revived] == [("waiting", 0), ("running", 1)]
+
+    [fails] = jobs.take(names=("fails",))
+    assert jobs.fail(fails)
+    with database.write() as tx:
+        assert [job.state for job in overview.forget(tx, [fails.id, runs.id])] == ["failed", "running"]
+    with database.read() as tx:
+        assert [job.name for job in overview.listed(tx)] == ["waits", "runs"]
 
 
 def test_a_job_that_kills_every_worker_is_buried(jobs: Queue, clock: ManualClock) -> None:

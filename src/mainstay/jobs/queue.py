@@ -37,17 +37,6 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadJob:
-    """A job that failed too often."""
-
-    id: int
-    name: str
-    payload: Mapping[str, Any]
-    attempts: int
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
 class Statistics:
     waiting: int
     running: int
@@ -177,15 +166,6 @@ def release(tx: Transaction, ids: Sequence[int], *, owner: str, now_ms: int) -> 
     )
 
 
-def dead(tx: Transaction, *, limit: int = 100) -> list[DeadJob]:
-    """Dead jobs, the newest first."""
-    found = tx.rows(
-        "SELECT id, name, payload, attempts, last_error FROM jobs_job WHERE dead ORDER BY id DESC LIMIT ?",
-        (limit,),
-    )
-    return [DeadJob(id_, name, json.loads(payload), *rest) for id_, name, payload, *rest in found]
-
-
 def revive(tx: Transaction, job_id: int, *, now_ms: int) -> bool:
     """Try a dead job again, as if it were new. False when there is no such dead job."""
     changed = tx.execute(
@@ -204,3 +184,13 @@ def statistics(tx: Transaction) -> Statistics:
     )
     assert found is not None, "an aggregate always gives a row"
     return Statistics(*found)
+
+
+def due_by_name(tx: Transaction, *, now_ms: int) -> dict[str, int]:
+    """How many jobs of each name are due and not taken."""
+    found = tx.rows(
+        "SELECT name, COUNT(*) FROM jobs_job WHERE NOT dead AND lease_owner IS NULL AND due_ms <= ?"
+        " GROUP BY name",
+        (now_ms,),
+    )
+    return {str(name): int(count) for name, count in found}
