@@ -1,7 +1,10 @@
-"""Looking into and writing to repositories without a Git client, on every database, with real git inside."""
+"""Looking into and writing to repositories without a Git client, with real git inside: what every
+`ContentFace` does, in this process on every database, and on another node over TLS.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from mainstay.foundation.ids import new_ulid
 from mainstay.git.native.run import run
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName
 from mainstay.repository.browse import OBJECTS_MAX, Browser, Signature, TooLargeToShow
+from mainstay.repository.content import LocalContent
+from mainstay.repository.face import ContentFace
 from mainstay.repository.write import (
     BadRefName,
     HeadBranchStays,
@@ -29,11 +34,14 @@ from mainstay.repository.write import (
     tag_ref,
 )
 from mainstay.storage.database import Database
+from mainstay.storage.database.postgresql import PostgresqlDatabase
 from mainstay.storage.ledger import Push, RefChange
 from mainstay.storage.ledger.sql import SqlLedger
 from mainstay.storage.objects.memory import MemoryStore
 from mainstay.storage.push import PushStore
 from mainstay.storage.upload import Uploads
+from support.databases import migrated_sqlite
+from support.rpc import Cluster
 
 MAIN = RefName(b"refs/heads/main")
 ADA = Signature("Ada", "ada@example.org", 1_700_000_000, 60)
@@ -51,20 +59,46 @@ class Bench:
     copies: Copies
     browser: Browser
     writer: Writer
+    content: ContentFace
     scratch: Path
 
 
+PLACES = ("sqlite-file", "sqlite-memory", "postgresql", "on another node")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Here on every database; elsewhere on one of them, because only the way there is another."""
+    if "bench" in metafunc.fixturenames:
+        metafunc.parametrize("bench", PLACES, indirect=True)
+
+
+def database_for(request: pytest.FixtureRequest, directory: Path) -> Database:
+    if request.param == "postgresql":
+        return PostgresqlDatabase(request.getfixturevalue("postgres_url"))
+    where = directory / "mainstay.db" if request.param == "sqlite-file" else ":memory:"
+    return migrated_sqlite(request.getfixturevalue("sqlite_template"), where)
+
+
 @pytest.fixture
-def bench(database: Database, tmp_path: Path) -> Iterator[Bench]:
-    clock = ManualClock()
-    ledger, objects = SqlLedger(database, clock), MemoryStore(clock=clock)
-    copies = Copies(CacheSettings(directory=tmp_path / "cache"), ledger=ledger, objects=objects, clock=clock)
-    browser = Browser(ledger=ledger, copies=copies)
-    with ThreadPoolExecutor(4) as threads:
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(database_for(request, tmp_path)))
+        clock = ManualClock()
+        ledger, objects = SqlLedger(database, clock), MemoryStore(clock=clock)
+        settings = CacheSettings(directory=tmp_path / "cache")
+        copies = Copies(settings, ledger=ledger, objects=objects, clock=clock)
+        threads = stack.enter_context(ThreadPoolExecutor(4))
         uploads = Uploads(ledger=ledger, objects=objects, clock=clock, threads=threads)
         pushes = PushStore(ledger=ledger, objects=objects, clock=clock, uploads=uploads)
         scratch = tmp_path / "scratch"
-        writer = Writer(ledger=ledger, copies=copies, browser=browser, pushes=pushes, scratch=scratch)
+        local = LocalContent(ledger=ledger, copies=copies, pushes=pushes, scratch=scratch)
+        content: ContentFace = local
+        if request.param == "on another node":
+            cluster = stack.enter_context(Cluster(tmp_path))
+            cluster.start(service=None, content=local)
+            content = cluster.content(ledger)
+        browser = Browser(ledger=ledger, content=content)
+        writer = Writer(ledger=ledger, content=content, pushes=pushes)
         repository = ledger.create_repository(uid=new_ulid(), head=MAIN, identity={}, actor="user:7")
         first = writer.initial_commit(
             repository.id,
@@ -74,7 +108,7 @@ def bench(database: Database, tmp_path: Path) -> Iterator[Bench]:
             message="Start.",
             rules=RULES,
         )
-        yield Bench(repository.id, first, ledger, copies, browser, writer, scratch)
+        yield Bench(repository.id, first, ledger, copies, browser, writer, content, scratch)
 
 
 def test_the_first_commit_is_sound_and_logged_like_a_push(bench: Bench) -> None:

@@ -156,8 +156,8 @@ def test_a_token_that_is_too_old_is_replaced_and_the_call_made_again(cluster: Cl
     cluster.tokens = TokenPair(Secret("token-9"), Secret("token-8"))
     sent = iter([Secret("token-1"), Secret("token-9")])
     with app_node(cluster) as app:
-        app.face._token._ask = lambda: next(sent)
-        app.face._token._fresh_s = 1000
+        app.face._asking._token._ask = lambda: next(sent)
+        app.face._asking._token._fresh_s = 1000
         assert app.fetch() == b"pack"
     assert service.calls == 1
 
@@ -208,7 +208,8 @@ def test_versions_are_told_and_an_unknown_one_is_refused_before_anything_is_read
     good = ("Authorization: Bearer token-1",)
     status, answer = _raw(running, cluster, "GET", "/rpc", good)
     assert status == 200
-    assert json.loads(answer) == {"versions": [1], "calls": ["receive-pack", "upload-pack"]}
+    calls = ["browse", "receive-pack", "upload-pack", "write"]
+    assert json.loads(answer) == {"versions": [1], "calls": calls}
     for path in ("/rpc/v2/upload-pack", "/rpc/v1/merge", "/rpc/v1/upload-pack/x", "/other"):
         status, answer = _raw(running, cluster, "POST", path, good)
         assert status == 404, path
@@ -275,7 +276,7 @@ def test_a_node_that_is_down_is_passed_over_and_then_avoided(cluster: Cluster) -
         first.stop()
         for repository in range(1, 9):
             assert app.fetch(repository=repository) == b"pack"
-        assert set(app.face._roster._avoided()) == {first.node.id}
+        assert set(app.face._asking._roster._avoided()) == {first.node.id}
         assert app.push(Said(b"x")) == b"pack", "a push that nobody has begun may go elsewhere"
         second.stop()
         with pytest.raises(Unavailable, match="went away"):
@@ -307,7 +308,7 @@ def test_a_node_that_is_full_or_drains_says_so_and_another_is_asked(cluster: Clu
             app.push(Said(b"x"))
         assert told.value.retry_after_s == 5
         second = cluster.start(other)
-        app.run(app.face._roster._nodes.renewed())
+        app.run(app.face._asking._roster._nodes.renewed())
         assert app.push(Said(b"x")) == b"pack"
         cluster.draining |= {first.node.id, second.node.id}
         with pytest.raises(Unavailable):

@@ -23,11 +23,14 @@ from mainstay.cluster.identity import NodeIdentity, ensure_certificate
 from mainstay.cluster.placement import GitNode
 from mainstay.cluster.rpc_tokens import TokenPair
 from mainstay.doors.nodes.app import NodeDoor
+from mainstay.doors.nodes.content import ContentForNodes
 from mainstay.doors.nodes.settings import NodesSettings
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import Secret
-from mainstay.repository.face import GitFace
+from mainstay.repository.face import ContentFace, GitFace
+from mainstay.repository.remote.asking import Asking
+from mainstay.repository.remote.content import RemoteContent
 from mainstay.repository.remote.kept import Kept
 from mainstay.repository.remote.roster import Roster
 from mainstay.repository.remote.service import RemoteGitService
@@ -134,7 +137,7 @@ class Cluster:
 
     def identity(self, node_id: str) -> NodeIdentity:
         data = self._directory / node_id
-        data.mkdir(exist_ok=True)
+        data.mkdir(parents=True, exist_ok=True)
         made = NodeIdentity(node_id, data)
         ensure_certificate(made, self._secrets, ["127.0.0.1"], now_ms=SYSTEM.now_ms())  # type: ignore[arg-type]
         return made
@@ -143,14 +146,20 @@ class Cluster:
         self,
         service: GitFace | Any,
         *,
+        content: ContentFace | Any = None,
         settings: NodesSettings | None = None,
         context: ssl.SSLContext | None = None,
         listed: bool = True,
     ) -> RunningNode:
         """Start a node that serves `service`, and put it on the list."""
         node_id = new_ulid()
+        scratch = self._directory / node_id / "scratch"
+        scratch.mkdir(parents=True)
+        for_nodes = ContentForNodes(content, scratch=scratch)
+        self._stack.callback(for_nodes.close)
         door = NodeDoor(
             service=service,
+            content=for_nodes,
             tokens=Kept(lambda: self.tokens, fresh_s=0.05, clock=SYSTEM),
             settings=settings or NodesSettings(alive_s=0.2),
             clock=SYSTEM,
@@ -166,8 +175,19 @@ class Cluster:
         self, ledger: Ledger, *, patience: Patience = HASTY, context: ssl.SSLContext | None = None
     ) -> RemoteGitService:
         """An app node's Git service. Finish it in the loop that used it."""
-        service = RemoteGitService(
-            ledger=ledger,
+        asking = self.asking(patience=patience, context=context)
+        service = RemoteGitService(ledger=ledger, asking=asking, refs_in_memory_max=100_000)
+        self._stack.callback(service.close)
+        return service
+
+    def content(self, ledger: Ledger, *, patience: Patience = HASTY) -> RemoteContent:
+        """What an app node's pages and API use. It has a loop of its own."""
+        made = RemoteContent(ledger=ledger, asking=self.asking(patience=patience))
+        self._stack.callback(made.close)
+        return made
+
+    def asking(self, *, patience: Patience = HASTY, context: ssl.SSLContext | None = None) -> Asking:
+        return Asking(
             roster=Roster(
                 nodes=lambda: list(self.nodes),
                 label_of=lambda number: self.labels.get(number, ""),
@@ -176,11 +196,8 @@ class Cluster:
             context=context or self.identity(new_ulid()).client_context(),
             token=Kept(lambda: self.to_send, fresh_s=0.05, clock=SYSTEM),
             clock=SYSTEM,
-            refs_in_memory_max=100_000,
             patience=patience,
         )
-        self._stack.callback(service.close)
-        return service
 
 
 @dataclass

@@ -5,7 +5,7 @@ from mainstay.access.actors import Actor
 from mainstay.boot import setup_django
 from mainstay.boot.addresses import ssh_address
 from mainstay.boot.degraded import Fallback
-from mainstay.boot.git import GitTools
+from mainstay.boot.git import ApiTools
 from mainstay.boot.settings import NodeSettings
 from mainstay.boot.stores import Stores
 from mainstay.doors.api.kit import Addresses, Kit
@@ -40,7 +40,7 @@ def git_gate(stores: Stores, fallback: Fallback | None = None) -> GitGate:
     )
 
 
-def api_kit(stores: Stores, tools: GitTools) -> Kit:
+def api_kit(stores: Stores, tools: ApiTools) -> Kit:
     """What the API's endpoints work with."""
     settings = stores.settings
     ssh_host, ssh_port = ssh_address(settings)

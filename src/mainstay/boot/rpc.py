@@ -9,14 +9,14 @@ import asyncio
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import uvicorn
 
 from mainstay.boot import child, membership
 from mainstay.boot.degraded import fallback_of
-from mainstay.boot.git import local_git_service
+from mainstay.boot.git import content_for_nodes, local_git_service
 from mainstay.boot.http_protocol import server_options
 from mainstay.boot.stores import Stores
 from mainstay.cluster.rpc_tokens import TokenPair, token_pair
@@ -54,24 +54,29 @@ def serving_door(stores: Stores, is_draining: Callable[[], bool]) -> "Serving":
     service = local_git_service(stores, fallback=fallback)
     secrets = membership.secrets_of(stores)
     tokens: Kept[TokenPair] = Kept(lambda: token_pair(secrets), fresh_s=_TOKENS_FRESH_S, clock=SYSTEM)
-    door = NodeDoor(
-        service=service, tokens=tokens, settings=NodesSettings(), clock=SYSTEM, is_draining=is_draining
-    )
-    if fallback:
-        fallback.start()
-    return Serving(door, [service.close, *([fallback.close] if fallback else [])])
+    with ExitStack() as stack:
+        if fallback:
+            stack.callback(fallback.close)
+        stack.callback(service.close)
+        door = NodeDoor(
+            service=service,
+            content=stack.enter_context(content_for_nodes(stores, service.copies)),
+            tokens=tokens,
+            settings=NodesSettings(),
+            clock=SYSTEM,
+            is_draining=is_draining,
+        )
+        if fallback:
+            fallback.start()
+        return Serving(door, stack.pop_all().close)
 
 
 class Serving:
     """A door, and what to close after it."""
 
-    def __init__(self, door: NodeDoor, ends: Sequence[Callable[[], None]]) -> None:
+    def __init__(self, door: NodeDoor, close: Callable[[], None]) -> None:
         self._door = door
-        self._ends = ends
-
-    def close(self) -> None:
-        for end in self._ends:
-            end()
+        self.close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._door(scope, receive, send)

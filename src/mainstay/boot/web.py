@@ -13,7 +13,7 @@ from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 
 from mainstay.boot import child
-from mainstay.boot.git import git_tools
+from mainstay.boot.git import api_tools
 from mainstay.boot.layout import Layout
 from mainstay.boot.wsgi import Wsgi, load_application
 from mainstay.foundation.settings import export_to_children
@@ -61,7 +61,7 @@ def _load() -> Wsgi:
     from mainstay.boot import compose, urls  # noqa: PLC0415 - granian's parent stays small
 
     stores = _worker.enter_context(child.begun("web"))
-    tools = _worker.enter_context(git_tools(stores))
+    tools = _worker.enter_context(api_tools(stores))
     urls.open_doors(compose.api_kit(stores, tools))
     application = load_application()
     child.say_ready()

@@ -1,9 +1,9 @@
 """Look into a repository: branches, tags, commits, and what a revision means.
 
-Refs come from the ledger and are as fresh as the call. Objects come from a pinned local copy, read by one
-short `git cat-file` per call, whatever the number of objects. What a user typed reaches git only as
-hexadecimal digits, and an object that was named by them is told of only if a visible ref leads to it: the
-copy also holds what a force push took away, what only hidden refs reach, and what a fork's source keeps.
+Refs come from the ledger and are as fresh as the call. Objects come from a `ContentFace`, this process or
+another node, by one question per call, whatever the number of objects. What a user typed reaches git only as
+hexadecimal digits, and an object that was named by them is told of only if a visible ref leads to it: a copy
+also holds what a force push took away, what only hidden refs reach, and what a fork's source keeps.
 
 Not here: may the actor look (`product`), files and diffs.
 """
@@ -13,18 +13,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
-from mainstay.cache.copies import Copies
-from mainstay.cache.refs import visible
 from mainstay.foundation.errors import Invalid
-from mainstay.git.native.place import GitPlace
-from mainstay.git.native.run import GitWroteTooMuch, run
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName, oid, ref_name
+from mainstay.repository.content import BrokenOff
+from mainstay.repository.face import ContentFace
+from mainstay.repository.questions import Ahead, CommitNamed, History, Objects, Question
 from mainstay.storage.ledger import Ledger, Ref
 
 BRANCHES = b"refs/heads/"
 TAGS = b"refs/tags/"
 OBJECTS_MAX = 1000
 """Objects that one call reads."""
+_ANSWER_BYTES_MAX = 64 << 20
+_ATTEMPTS_MAX = 2
 
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{7,40}\Z")
 _SIGNATURE = re.compile(
@@ -70,9 +71,9 @@ class Tag:
 class Browser:
     """Read one repository at a time, named by its id in the ledger."""
 
-    def __init__(self, *, ledger: Ledger, copies: Copies) -> None:
+    def __init__(self, *, ledger: Ledger, content: ContentFace) -> None:
         self._ledger = ledger
-        self._copies = copies
+        self._content = content
 
     def branches(self, repository_id: int) -> list[Ref]:
         """All branches, sorted by name as bytes."""
@@ -125,17 +126,15 @@ class Browser:
             if ref is not None:
                 return self._commit_of(repository_id, ref)
         if _HEXADECIMAL.match(revision):
-            return self._visible_commit(repository_id, revision.lower())
+            return self._commit_named(repository_id, revision.lower(), visible=True)
         return None
 
     def history(self, repository_id: int, start: Oid, *, skip: int, limit: int) -> list[Commit]:
         """Commits reachable from `start`, newest first."""
-        arguments = ["rev-list", f"--max-count={limit}", f"--skip={skip}", "--stdin"]
-        with self._copies.pinned(repository_id) as copy:
-            found = run(copy.place, arguments, stdin=f"{start}\n".encode())
-        listed = [Oid(line) for line in found.stdout.decode().split()]
-        commits = self.read_commits(repository_id, listed)
-        return [commits[name] for name in listed if name in commits]
+        if limit > OBJECTS_MAX:
+            raise TooLargeToShow(f"at most {OBJECTS_MAX} commits are read at once, not {limit}")
+        told = self._told(repository_id, History(start=start, skip=skip, limit=limit))
+        return [commit_from(name, body) for name, kind, body in _batch(told) if kind == "commit"]
 
     def is_ancestor(self, repository_id: int, ancestor: Oid, descendant: Oid) -> bool:
         """Whether `descendant` contains `ancestor`."""
@@ -148,10 +147,8 @@ class Browser:
         wanted = set(tips) - {into}
         if not wanted:
             return set()
-        lines = "".join(f"{tip}\n" for tip in sorted(wanted)) + f"^{into}\n"
-        with self._copies.pinned(repository_id) as copy:
-            found = run(copy.place, ["rev-list", "--stdin"], stdin=lines.encode())
-        return wanted & {Oid(line) for line in found.stdout.decode().split()}
+        told = self._told(repository_id, Ahead(tips=tuple(sorted(wanted)), into=into))
+        return {oid(line) for line in told.split()}
 
     def _candidates(self, repository_id: int, revision: str) -> list[RefName]:
         if revision == "HEAD":
@@ -165,16 +162,11 @@ class Browser:
         """A branch is always a commit; a tag may also name a blob or a tree, which no revision means."""
         if ref.name.startswith(BRANCHES):
             return ref.oid
-        with self._copies.pinned(repository_id) as copy:
-            return _commit_named(copy.place, ref.peeled or ref.oid)
+        return self._commit_named(repository_id, ref.peeled or ref.oid, visible=False)
 
-    def _visible_commit(self, repository_id: int, digits: str) -> Oid | None:
-        """The commit whose name starts with `digits`, if a visible ref leads to it."""
-        # Refs first, then the copy: what the refs lead to is in it.
-        refs = list(visible(self._ledger.refs(repository_id)[1]))
-        with self._copies.pinned(repository_id) as copy:
-            found = _commit_named(copy.place, digits)
-            return found if found is not None and _leads_to(refs, found, copy.place) else None
+    def _commit_named(self, repository_id: int, digits: str, *, visible: bool) -> Oid | None:
+        told = self._told(repository_id, CommitNamed(digits=digits, visible=visible)).strip()
+        return oid(told) if told else None
 
     def _refs_under(self, repository_id: int, prefix: bytes) -> list[Ref]:
         return [ref for ref in self._ledger.refs(repository_id)[1] if ref.name.startswith(prefix)]
@@ -189,32 +181,27 @@ class Browser:
             return []
         if len(wanted) > OBJECTS_MAX:
             raise TooLargeToShow(f"at most {OBJECTS_MAX} objects are read at once, not {len(wanted)}")
-        lines = "".join(f"{name}\n" for name in wanted).encode()
-        try:
-            with self._copies.pinned(repository_id) as copy:
-                output = run(copy.place, ["cat-file", "--batch"], stdin=lines).stdout
-        except GitWroteTooMuch as error:
-            raise TooLargeToShow("these objects are too large to be shown together") from error
-        return list(_batch(output))
+        return list(_batch(self._told(repository_id, Objects(oids=tuple(wanted)))))
 
+    def _told(self, repository_id: int, question: Question) -> bytes:
+        """The whole of an answer that is small enough to be shown. One that broke off is asked for again."""
+        for _ in range(_ATTEMPTS_MAX - 1):
+            try:
+                return self._told_once(repository_id, question)
+            except BrokenOff:
+                continue
+        return self._told_once(repository_id, question)
 
-def _commit_named(place: GitPlace, digits: str) -> Oid | None:
-    """The commit that an object name, or the beginning of one, means. Anything that is no commit is None."""
-    asked = f"{digits}^{{commit}}\n".encode()
-    found = run(place, ["cat-file", "--batch-check"], stdin=asked, check=False)
-    words = found.stdout.decode("utf-8", "replace").split()
-    return oid(words[0]) if len(words) == 3 and words[1] == "commit" else None  # noqa: PLR2004 - name, type, size
+    def _told_once(self, repository_id: int, question: Question) -> bytes:
+        answer = bytearray()
 
+        def hear(piece: bytes) -> None:
+            answer.extend(piece)
+            if len(answer) > _ANSWER_BYTES_MAX:
+                raise TooLargeToShow("these objects are too large to be shown together")
 
-def _leads_to(refs: Sequence[Ref], commit: Oid, place: GitPlace) -> bool:
-    """Whether one of `refs` is this commit or has it in its history."""
-    tips = {ref.peeled or ref.oid for ref in refs}
-    if commit in tips:
-        return True
-    lines = f"{commit}\n" + "".join(f"^{tip}\n" for tip in tips)
-    left = run(place, ["rev-list", "--max-count=1", "--stdin"], stdin=lines.encode(), check=False)
-    # Git that fails here has not said that it is reachable.
-    return bool(tips) and left.exit_code == 0 and not left.stdout.strip()
+        self._content.ask(repository_id, question, hear=hear)
+        return bytes(answer)
 
 
 def _batch(output: bytes) -> Iterator[tuple[Oid, str, bytes]]:

@@ -1,16 +1,20 @@
-"""The face of the Git service that doors see, whoever does the work: this process or another node.
+"""The faces of the Git service that others see, whoever does the work: this process or another node.
 
-Errors before the first byte was written come as one of the five families; after it, they are said in the
-protocol. `ClientGone` means nobody listens any more, `OutcomeUnknown` that the door must hang up. What every
-implementation must do is in `tests/contracts/test_git_face.py`.
+`GitFace` is for Git clients, `ContentFace` for pages and the API. Errors before the first byte was written
+come as one of the five families; after it, they are said in the protocol. `ClientGone` means nobody listens
+any more, `OutcomeUnknown` that the door must hang up. What every implementation must do is in
+`tests/contracts`: `test_git_face.py` and `test_browse_and_write.py`.
 """
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, Protocol
 
 from mainstay.access.policy import PushRules
 from mainstay.cache.refs import RefListing
+from mainstay.git.objectnames import RefName
 from mainstay.git.protocol.services import Service
 from mainstay.repository.push import PushContext
+from mainstay.repository.questions import Addition, Question
 from mainstay.repository.streams import ByteSink, ByteSource
 
 
@@ -69,3 +73,22 @@ class GitFace(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class ContentFace(Protocol):
+    """The objects of every repository, without a Git client. Blocks."""
+
+    def ask(self, repository_id: int, question: Question, *, hear: Callable[[bytes], None]) -> None:
+        """Tell `hear` the answer in the form that the question names, piece by piece, in this thread.
+
+        Who hears slowly slows down who answers; no answer is ever held as a whole. It is whole when this
+        returns. `BrokenOff` says that it is not, whatever was heard: ask again. What `hear` raises ends it.
+        """
+        ...
+
+    def add(self, addition: Addition, pack: BinaryIO) -> Mapping[RefName, str]:
+        """Make the objects in `pack` and the move of their ref durable. Returns why the ref did not move.
+
+        The objects are checked; the actor is not. `OutcomeUnknown` only after looking in vain.
+        """
+        ...

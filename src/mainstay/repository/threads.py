@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -45,6 +46,18 @@ class Threads:
             await asyncio.wait([task])
             raise
 
+    async def run_few(self, of: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Like `run`, but for one repository few run at a time.
+
+        A caller that is cancelled does not wait; its place is free when its thread is.
+        """
+        running = await self._begun(partial(function, *args, **kwargs), of)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            running.add_done_callback(_forget)
+            raise
+
     def later(self, function: Callable[[], None]) -> None:
         """Run `function` soon, with nobody waiting for it; `close` waits. It must not raise."""
         self._pool.submit(function)
@@ -59,7 +72,7 @@ class Threads:
         Of one repository few enter at a time: a herd that waits for a pack from far away leaves threads for
         everybody else.
         """
-        entering = await self._entering(manager, of)
+        entering = await self._begun(manager.__enter__, of)
         try:
             held = await asyncio.shield(entering)
         except asyncio.CancelledError:
@@ -70,9 +83,10 @@ class Threads:
         finally:
             manager.__exit__(None, None, None)
 
-    async def _entering(self, manager: AbstractContextManager[Held], of: int | None) -> asyncio.Future[Held]:
+    async def _begun(self, function: Callable[[], R], of: int | None) -> asyncio.Future[R]:
+        """Let it run, once there is a place."""
         if of is None:
-            return asyncio.ensure_future(self.run(manager.__enter__))
+            return asyncio.ensure_future(self.run(function))
         gate = self._gates.setdefault(of, _Gate())
         gate.users += 1
         try:
@@ -80,10 +94,10 @@ class Threads:
         except asyncio.CancelledError:
             self._leave_gate(of)
             raise
-        entering = asyncio.ensure_future(self.run(manager.__enter__))
+        running = asyncio.ensure_future(self.run(function))
         # Not when the caller goes, but when the thread is free again.
-        entering.add_done_callback(lambda _: self._leave_gate(of, entered=True))
-        return entering
+        running.add_done_callback(lambda _: self._leave_gate(of, entered=True))
+        return running
 
     def _leave_gate(self, of: int, *, entered: bool = False) -> None:
         gate = self._gates[of]
@@ -100,6 +114,12 @@ class Threads:
 def _leave(manager: AbstractContextManager[Held], entered: asyncio.Future[Held]) -> None:
     if not entered.cancelled() and entered.exception() is None:
         manager.__exit__(None, None, None)
+
+
+def _forget(running: asyncio.Future[Any]) -> None:
+    """What it raised is of interest to nobody any more."""
+    if not running.cancelled():
+        running.exception()
 
 
 async def ended(*tasks: asyncio.Task[Any]) -> None:

@@ -1,31 +1,28 @@
 """Change a repository without a Git client: branches and tags for the API, the first commit of a project.
 
 Each change takes the same road as a push: judged by the same rules, its objects checked by git in
-quarantine, made durable by `storage.push`. So it is logged, journaled and undone like one.
+quarantine, made durable by `storage.push`. So it is logged, journaled and undone like one. What brings
+objects goes to a `ContentFace`, this process or another node; what only moves refs needs no git.
 
 Not here: may the actor write to the project at all (`product`).
 """
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 from mainstay.access.policy import Decision, Deny, PushRules, RefAction, decide_ref_update
 from mainstay.access.roles import Role
-from mainstay.cache.copies import Copies
 from mainstay.foundation.errors import Conflict, Invalid, NotAllowed, NotFound
 from mainstay.foundation.ids import new_ulid
-from mainstay.git.native.run import GitPlace, run
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName, ref_name, shown
 from mainstay.git.refs import check_pushed_name
 from mainstay.repository import composing
-from mainstay.repository.browse import BRANCHES, TAGS, Browser, Signature
-from mainstay.storage.ledger import Ledger, Push, RefChange, Repository
+from mainstay.repository.browse import BRANCHES, TAGS, Signature
+from mainstay.repository.content import Refused, commit
+from mainstay.repository.face import ContentFace
+from mainstay.repository.questions import Addition
+from mainstay.storage.ledger import Ledger, RefChange
 from mainstay.storage.push import PushStore
-from mainstay.storage.upload import PackFiles, finished_pack
-
-_TRANSPORT = {"transport": "api"}
 
 
 class RefRefused(NotAllowed):
@@ -51,19 +48,15 @@ class HeadBranchStays(Invalid):
 class Writer:
     """Write to one repository at a time, named by its id in the ledger."""
 
-    def __init__(
-        self, *, ledger: Ledger, copies: Copies, browser: Browser, pushes: PushStore, scratch: Path
-    ) -> None:
+    def __init__(self, *, ledger: Ledger, content: ContentFace, pushes: PushStore) -> None:
         self._ledger = ledger
-        self._copies = copies
-        self._browser = browser
+        self._content = content
         self._pushes = pushes
-        self._scratch = scratch
 
     def create_branch(self, repository_id: int, name: RefName, at: Oid, *, rules: PushRules) -> None:
         """A new branch `refs/heads/…` at the commit `at`. Raises `RefMoved` when it is there already."""
         _check(decide_ref_update(name, RefAction.CREATE, rules))
-        self._commit(repository_id, [RefChange(name, ZERO_OID, at)], rules=rules)
+        self._commit(repository_id, RefChange(name, ZERO_OID, at), rules=rules)
 
     def create_tag(
         self,
@@ -78,7 +71,7 @@ class Writer:
         """A new tag `refs/tags/…`, annotated if there is a message. Returns what the ref points to."""
         _check(decide_ref_update(name, RefAction.CREATE, rules))
         if not message or tagger is None:
-            self._commit(repository_id, [RefChange(name, ZERO_OID, at)], rules=rules)
+            self._commit(repository_id, RefChange(name, ZERO_OID, at), rules=rules)
             return at
         annotated = composing.tag(
             target=at, target_kind="commit", name=name.removeprefix(TAGS), tagger=tagger, message=message
@@ -95,7 +88,7 @@ class Writer:
         _, found = self._ledger.refs_named(repository_id, [name])
         if not found:
             raise NoSuchRef(f"{'Branch' if name.startswith(BRANCHES) else 'Tag'} Not Found")
-        self._commit(repository_id, [RefChange(name, found[0].oid, ZERO_OID)], rules=rules)
+        self._commit(repository_id, RefChange(name, found[0].oid, ZERO_OID), rules=rules)
 
     def initial_commit(
         self,
@@ -110,10 +103,10 @@ class Writer:
         """The first commit of an empty repository, with `files` at its top."""
         blobs = {name: composing.blob(content) for name, content in files.items()}
         tree = composing.tree_of_files({name: each.oid for name, each in blobs.items()})
-        commit = composing.commit(tree=tree.oid, parents=[], author=author, message=message)
-        objects = list({each.oid: each for each in [*blobs.values(), tree, commit]}.values())
-        self._commit_objects(repository_id, objects, RefChange(branch, ZERO_OID, commit.oid), rules=rules)
-        return commit.oid
+        first = composing.commit(tree=tree.oid, parents=[], author=author, message=message)
+        objects = list({each.oid: each for each in [*blobs.values(), tree, first]}.values())
+        self._commit_objects(repository_id, objects, RefChange(branch, ZERO_OID, first.oid), rules=rules)
+        return first.oid
 
     def _commit_objects(
         self,
@@ -123,48 +116,22 @@ class Writer:
         *,
         rules: PushRules,
     ) -> None:
+        addition = _addition(repository_id, change, rules)
+        _check_moved(self._content.add(addition, BytesIO(composing.pack_of(objects))))
+
+    def _commit(self, repository_id: int, change: RefChange, *, rules: PushRules) -> None:
         repository = self._ledger.repository(repository_id)
-        with self._packed(repository, objects) as files:
-            self._push(repository, [change], [files], rules=rules)
+        addition = _addition(repository_id, change, rules)
+        _check_moved(commit(addition, repository, [], pushes=self._pushes))
 
-    def _commit(self, repository_id: int, changes: Sequence[RefChange], *, rules: PushRules) -> None:
-        self._push(self._ledger.repository(repository_id), changes, [], rules=rules)
 
-    def _push(
-        self,
-        repository: Repository,
-        changes: Sequence[RefChange],
-        packs: Sequence[PackFiles],
-        *,
-        rules: PushRules,
-    ) -> None:
-        push = Push(
-            push_id=new_ulid(),
-            repository_id=repository.id,
-            actor=rules.actor.label,
-            changes=changes,
-            prune_epoch=repository.prune_epoch,
-            packs=[each.pack for each in packs],
-            atomic=True,
-            details=_TRANSPORT,
-        )
-        outcome = self._pushes.commit(push, repository, packs)
-        for name, reason in outcome.refused.items():
-            raise RefMoved(f"{shown(name)}: {reason}")
+def _addition(repository_id: int, change: RefChange, rules: PushRules) -> Addition:
+    return Addition(push_id=new_ulid(), repository_id=repository_id, change=change, actor=rules.actor.label)
 
-    @contextmanager
-    def _packed(self, repository: Repository, objects: Sequence[composing.GitObject]) -> Iterator[PackFiles]:
-        """The objects as a pack that git has checked, in a quarantine that is gone afterwards."""
-        quarantine = self._scratch / new_ulid()
-        (quarantine / "pack").mkdir(parents=True)
-        try:
-            with self._copies.pinned(repository.id) as copy:
-                place = GitPlace(git_dir=copy.place.git_dir, objects=quarantine, alternates=[copy.objects])
-                arguments = ["index-pack", "--stdin", "--strict", "--rev-index"]
-                run(place, arguments, stdin=composing.pack_of(objects))
-            yield _pack_files(repository, quarantine / "pack", objects=len(objects))
-        finally:
-            shutil.rmtree(quarantine, ignore_errors=True)
+
+def _check_moved(refused: Refused) -> None:
+    for name, reason in refused.items():
+        raise RefMoved(f"{shown(name)}: {reason}")
 
 
 def branch_ref(name: str) -> RefName:
@@ -199,9 +166,3 @@ def decide_deletion(name: RefName, rules: PushRules) -> Decision:
 def _check(decision: Decision) -> None:
     if isinstance(decision, Deny):
         raise RefRefused(decision.because)
-
-
-def _pack_files(repository: Repository, directory: Path, *, objects: int) -> PackFiles:
-    """What index-pack left: `pack-<hash>.pack`, `.idx` and `.rev`."""
-    files = {path.suffix.removeprefix("."): path for path in directory.iterdir() if path.suffix != ".keep"}
-    return finished_pack(repository, files, objects=objects, kind="receive")

@@ -9,9 +9,9 @@ import pytest
 from mainstay.cluster.placement import GitNode, ranked
 from mainstay.foundation.clock import ManualClock
 from mainstay.foundation.errors import Unavailable
+from mainstay.repository.remote.asking import may_ask_another
 from mainstay.repository.remote.kept import Kept
 from mainstay.repository.remote.roster import NoGitNode, Roster
-from mainstay.repository.remote.service import may_ask_another
 
 NODES = [GitNode(id=name, host="192.0.2.1", port=9443) for name in ("N1", "N2", "N3", "N4")]
 

@@ -1,4 +1,4 @@
-"""The door for other nodes: `POST /rpc/v1/upload-pack`, `POST /rpc/v1/receive-pack`, `GET /rpc`.
+"""The door for other nodes: `POST /rpc/v1/<call>`, for the calls of `repository.remote.calls`; `GET /rpc`.
 
 A caller without a good token learns nothing, not even which addresses there are. Then, in this order: a node
 that drains takes nothing new (503); a version or a call that this release does not know is refused (404)
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainstay.cluster.rpc_tokens import TokenPair
+from mainstay.doors.nodes.content import ContentForNodes
 from mainstay.doors.nodes.incoming import Incoming, Receive
 from mainstay.doors.nodes.line import Line
 from mainstay.doors.nodes.outgoing import Outgoing, Send
@@ -24,9 +25,10 @@ from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import bound, get_logger
 from mainstay.foundation.metrics import counter, gauge, histogram
 from mainstay.repository.face import GitFace
-from mainstay.repository.remote.calls import ROOT, VERSION, Call, ReceivePack, UploadPack
+from mainstay.repository.remote.calls import ROOT, VERSION, Browse, Call, ReceivePack, UploadPack, Write
 from mainstay.repository.remote.faults import FailedThere
 from mainstay.repository.remote.kept import Kept
+from mainstay.repository.remote.questions import NotUnderstood
 from mainstay.repository.streams import ClientGone
 from mainstay.repository.threads import ended
 
@@ -37,10 +39,8 @@ _REQUESTS = counter("rpc_requests_total", "Requests of other nodes.", ["call", "
 _SECONDS = histogram("rpc_seconds", "From the request to the end of the answer.", ["call"])
 _BYTES = counter("rpc_bytes_total", "Git data from and to other nodes.", ["direction"])
 
-_CALLS: dict[str, type[UploadPack] | type[ReceivePack]] = {
-    UploadPack.name: UploadPack,
-    ReceivePack.name: ReceivePack,
-}
+_KINDS: tuple[type[Call], ...] = (UploadPack, ReceivePack, Browse, Write)
+_CALLS: dict[str, type[Call]] = {kind.name: kind for kind in _KINDS}
 _ADDRESS = re.compile(rf"{ROOT}/v(?P<version>[0-9]{{1,6}})/(?P<call>[a-z-]{{1,40}})\Z")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _LOOKS_APART_S = 0.5
@@ -92,12 +92,14 @@ class NodeDoor:
         self,
         *,
         service: GitFace,
+        content: ContentForNodes,
         tokens: Kept[TokenPair],
         settings: NodesSettings,
         clock: Clock,
         is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self._service = service
+        self._content = content
         self._tokens = tokens
         self._settings = settings
         self._clock = clock
@@ -138,7 +140,8 @@ class NodeDoor:
             await visit.outgoing.refuse(503, error)
         except MainstayError as error:
             visit.outcome, visit.because = "refused", str(error)
-            await visit.outgoing.refuse(404 if isinstance(error, _NoSuchCall) else 400, error)
+            unknown = isinstance(error, _NoSuchCall | NotUnderstood)
+            await visit.outgoing.refuse(404 if unknown else 400, error)
 
     async def _is_node(self, header: bytes) -> bool:
         """Whether the caller has a token of the cluster. One that we do not know may be newer than ours."""
@@ -202,6 +205,8 @@ class NodeDoor:
         except Exception as error:
             visit.outcome, visit.because = "failed", type(error).__name__
             log.exception("nodes.failed", call=call.name, repository_id=call.repository_id)
+            if isinstance(call, Write):
+                return OutcomeUnknown("something went wrong on the node that took this change")
             return FailedThere("something went wrong on the node that holds this repository")
         return None
 
@@ -214,6 +219,10 @@ class NodeDoor:
                 source=visit.incoming,
                 sink=visit.outgoing,
             )
+        elif isinstance(call, Browse):
+            await self._content.ask(call.repository_id, call.question, visit.outgoing)
+        elif isinstance(call, Write):
+            await self._content.add(call.addition, visit.incoming, visit.outgoing)
         else:
             await self._service.receive_pack(
                 call.repository_id,
@@ -233,7 +242,7 @@ class _NoSuchCall(Invalid):
     """A version or call that this release does not know."""
 
 
-def _call_at(scope: Scope) -> type[UploadPack] | type[ReceivePack]:
+def _call_at(scope: Scope) -> type[Call]:
     found = _ADDRESS.match(scope["raw_path"].decode("latin-1"))
     if found is None or scope["method"] != "POST":
         raise _NoSuchCall("there is no such call")

@@ -15,8 +15,15 @@ from mainstay.access.actors import Actor
 from mainstay.access.actors import Kind as ActorKind
 from mainstay.access.policy import ProtectedRef, PushRules
 from mainstay.access.roles import Role
-from mainstay.foundation.errors import Invalid
 from mainstay.repository.push import PushContext
+from mainstay.repository.questions import Addition, Question
+from mainstay.repository.remote.questions import (
+    NotUnderstood,
+    addition_from,
+    facts_of,
+    facts_of_addition,
+    question_from,
+)
 from mainstay.repository.remote.strict import BadFields, Fields, fields_of
 
 VERSION = 1
@@ -26,10 +33,6 @@ _KNOWN_NEEDS: frozenset[str] = frozenset()
 _ID_MAX = (1 << 63) - 1
 _MESSAGE_CHARACTERS_MAX = 10_000
 _PROTOCOL_VERSIONS = (0, 2)
-
-
-class NotUnderstood(Invalid):
-    """The caller needs something that this release does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +109,44 @@ class ReceivePack:
         )
 
 
-Call = UploadPack | ReceivePack
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Browse:
+    """Answer a question about the objects of a repository."""
+
+    name = "browse"
+    repository_id: int
+    question: Question
+
+    def encode(self) -> bytes:
+        return _encode(repository_id=self.repository_id, needs=[], **facts_of(self.question))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        fields = _checked(body)
+        return cls(repository_id=_id(fields, "repository_id"), question=question_from(fields))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """Add objects, which follow as a pack, and move a ref to them. That the actor may was decided before."""
+
+    name = "write"
+    addition: Addition
+
+    @property
+    def repository_id(self) -> int:
+        return self.addition.repository_id
+
+    def encode(self) -> bytes:
+        return _encode(repository_id=self.repository_id, needs=[], **facts_of_addition(self.addition))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        fields = _checked(body)
+        return cls(addition=addition_from(fields, _id(fields, "repository_id")))
+
+
+Call = UploadPack | ReceivePack | Browse | Write
 
 
 def address_of(name: str, *, version: int = VERSION) -> str:
