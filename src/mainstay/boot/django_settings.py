@@ -15,8 +15,9 @@ def database_from(url: str) -> dict[str, Any]:
         return {**_postgresql(url), **_KEPT}
     path = unquote(url.removeprefix("sqlite://")) if url else str(data_directory() / "mainstay.db")
     return {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "mainstay.storage.database.sqlite_orm",
         "NAME": path,
+        "FENCE": str(data_directory()),
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "timeout": 30,
@@ -35,6 +36,7 @@ def _postgresql(url: str) -> dict[str, Any]:
     return {
         "ENGINE": "mainstay.storage.database.orm",
         "URL": url,
+        "FENCE": str(data_directory()),
         "NAME": options.pop("dbname", ""),
         "USER": options.pop("user", ""),
         "PASSWORD": options.pop("password", ""),

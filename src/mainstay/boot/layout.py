@@ -4,7 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mainstay.cache.boots import boot_id, forget_other_boots
+from mainstay.cache.boots import forget_other_boots
+from mainstay.foundation.boots import boot_id
 from mainstay.foundation.errors import Unavailable
 
 

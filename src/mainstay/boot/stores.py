@@ -11,6 +11,7 @@ from mainstay.cluster.hints import Hints
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.settings import export_to_children
 from mainstay.storage.database import Database
+from mainstay.storage.database.fence import fence_of
 from mainstay.storage.database.opening import open_database
 from mainstay.storage.ledger import Ledger
 from mainstay.storage.ledger.sql import SqlLedger
@@ -37,7 +38,7 @@ class Stores:
 def opened_stores(settings: NodeSettings) -> Iterator[Stores]:
     """Open the stores and close them at the end. Also exports the settings, so that Django sees the same."""
     export(settings)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, fence=fence_of(settings.data))
     hints = hints_of(settings)
     try:
         borrow(settings, database)

@@ -9,16 +9,7 @@ from pathlib import Path
 
 from mainstay.foundation.ids import new_ulid
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DISTRUSTED = ("copies", "packs")
-
-
-def boot_id() -> str:
-    """Another one after every boot of the machine; empty where the system has no such thing."""
-    try:
-        return _BOOT_ID.read_text().strip()
-    except FileNotFoundError:
-        return ""
 
 
 def forget_other_boots(directory: Path, boot: str) -> bool:

@@ -100,3 +100,19 @@ class Placement(models.Model):
 
     class Meta:
         db_table = "cluster_placement"
+
+
+class Epoch(models.Model):
+    """Whose this database is, see `cluster.epochs`; one row, and none before there are sites."""
+
+    id = models.IntegerField(primary_key=True)
+    epoch = models.BigIntegerField()
+    site_id = models.CharField(max_length=26)
+    """ULID of the primary site."""
+    site_name = models.CharField(max_length=255)
+    site_url = models.CharField(max_length=2048)
+    """Where people push while this site is the primary."""
+    since_ms = models.BigIntegerField()
+
+    class Meta:
+        db_table = "cluster_epoch"

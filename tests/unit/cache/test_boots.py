@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mainstay.cache.boots import boot_id, forget_other_boots
+from mainstay.cache.boots import forget_other_boots
+from mainstay.foundation.boots import boot_id
 
 
 def test_what_an_earlier_boot_left_is_put_aside(tmp_path: Path) -> None:

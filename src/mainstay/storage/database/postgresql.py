@@ -26,6 +26,7 @@ from mainstay.storage.database import DatabaseAway, Dialect
 from mainstay.storage.database.commits import COMMIT_S_MAX, commit
 from mainstay.storage.database.dialing import WRITER_REST_MS, Dialer, is_pooled, limits, rest_limit
 from mainstay.storage.database.faults import Connection, raise_family, run_plain
+from mainstay.storage.database.fence import NO_FENCE, Fence
 from mainstay.storage.database.heart import Heart
 from mainstay.storage.database.lease import Leases, Server
 from mainstay.storage.database.newcomers import Newcomers
@@ -166,8 +167,11 @@ class PostgresqlDatabase:
 
     dialect: Dialect = "postgresql"
 
-    def __init__(self, url: str, *, connections_max: int = 16, wait_s: float = 30) -> None:
+    def __init__(
+        self, url: str, *, connections_max: int = 16, wait_s: float = 30, fence: Fence = NO_FENCE
+    ) -> None:
         self.url = url
+        self._fence = fence
         self.is_closed = False
         self.watch = Watch(when_silent=self._doubt)
         self.dialer = Dialer(url, self.watch)
@@ -179,6 +183,7 @@ class PostgresqlDatabase:
 
     @contextmanager
     def write(self) -> Iterator[PostgresqlTransaction]:
+        self._fence.check()
         taken, wait, server = self._begun(BEGIN_WRITE, prove=False)
         try:
             self.admit(wait.connection, server)
@@ -192,7 +197,9 @@ class PostgresqlDatabase:
                 self._prove_without_commit(wait.connection, server, refused)
                 raise
             Watch.extend(wait, COMMIT_S_MAX)
+            self._fence.check()
             commit(wait.connection)
+            self._fence.confirm()
         finally:
             self._end(taken, wait)
 

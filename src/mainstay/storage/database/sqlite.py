@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from mainstay.foundation.errors import OutcomeUnknown, Unavailable
 from mainstay.storage.database import ConstraintBroken, Dialect, WouldWait
+from mainstay.storage.database.fence import NO_FENCE, Fence
 
 _READERS_MAX = 32
 _CACHE_KIB = 16 * 1024
@@ -99,8 +100,9 @@ class SqliteDatabase:
 
     dialect: Dialect = "sqlite"
 
-    def __init__(self, path: Path | str, *, busy_timeout_s: float = 30) -> None:
+    def __init__(self, path: Path | str, *, busy_timeout_s: float = 30, fence: Fence = NO_FENCE) -> None:
         self.path = str(path)
+        self._fence = fence
         self._busy_timeout_s = busy_timeout_s
         self._is_memory = self.path == ":memory:"
         self._writing = threading.Lock()
@@ -116,14 +118,17 @@ class SqliteDatabase:
     def write(self) -> Iterator[SqliteTransaction]:
         if self._snapshot.transaction is not None:
             raise WouldWait("a write waits for its turn and for the disk")
+        self._fence.check()
         with self._writer_connection() as connection:
             self._begin(connection, "BEGIN IMMEDIATE")
             try:
                 yield SqliteTransaction(connection)
+                self._fence.check()
             except BaseException:
                 _roll_back(connection)
                 raise
             _commit(connection)
+        self._fence.confirm()
 
     @contextmanager
     def read(self) -> Iterator[SqliteTransaction]:

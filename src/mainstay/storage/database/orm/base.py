@@ -23,7 +23,9 @@ from mainstay.storage.database import DatabaseAway
 from mainstay.storage.database.commits import COMMIT_S_MAX, refusing_unreplicated
 from mainstay.storage.database.dialing import WRITER_REST_MS, is_pooled, limits
 from mainstay.storage.database.faults import GAVE_UP_ON_US, Connection, raise_family, run_plain
+from mainstay.storage.database.fence import SiteFenced, fence_named
 from mainstay.storage.database.lease import Server
+from mainstay.storage.database.orm.fencing import asking_in_autocommit
 from mainstay.storage.database.postgresql import (
     ANSWER_S_MAX,
     BEGIN_READ,
@@ -44,6 +46,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
         super().__init__(settings_dict, alias)
+        self._fence = fence_named(settings_dict.get("FENCE", ""))
+        self.execute_wrappers.append(asking_in_autocommit(self._fence))
         self.execute_wrappers.append(self._within_limits)
 
     @property
@@ -94,6 +98,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if autocommit and self.connection is None:
             self.autocommit = True
             return  # lost at the end of a transaction: nothing to set, and no reason to connect
+        if not autocommit:
+            self._fence.check()
         super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
         if not autocommit:
             self._admit()
@@ -141,6 +147,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connection = self.connection
         if connection is None:
             return
+        self._check_fence()
         with self.guide.watch.limited(connection, COMMIT_S_MAX), refusing_unreplicated(connection):
             try:
                 with lost_if_given_up():
@@ -148,6 +155,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
             except (OperationalError, InterfaceError) as error:
                 self._drop()
                 raise OutcomeUnknown(f"the connection was lost during COMMIT: {error}") from error
+        self._fence.confirm()
+
+    def _check_fence(self) -> None:
+        try:
+            self._fence.check()
+        except SiteFenced:
+            self._drop()  # which rolls back; Django would do so for errors of its own only
+            raise
 
     def _drop(self) -> None:
         """Nothing more is to be had from this connection."""

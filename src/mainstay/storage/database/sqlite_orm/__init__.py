@@ -1,0 +1,1 @@
+"""Django's engine for SQLite, with the fence of `storage.database.fence`."""
