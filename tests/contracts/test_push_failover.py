@@ -11,10 +11,10 @@ from mainstay.foundation import failpoints
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import OutcomeUnknown
 from mainstay.foundation.ids import new_ulid
-from mainstay.storage.database import postgresql
+from mainstay.storage.database import DatabaseCutOff, postgresql
 from mainstay.storage.database.commits import commit as real_commit
 from mainstay.storage.database.faults import Connection
-from mainstay.storage.database.postgresql import PostgresqlDatabase
+from mainstay.storage.database.postgresql import BEGIN_S_MAX, PostgresqlDatabase
 from mainstay.storage.hold import Hold
 from mainstay.storage.ledger import PushOutcome, Repository
 from mainstay.storage.ledger.check import verify_chain
@@ -23,6 +23,7 @@ from mainstay.storage.objects.memory import MemoryStore
 from mainstay.storage.push import NotCommitted, PushStore
 from mainstay.storage.upload import PackFiles, Uploads
 from support.databases import migrate
+from support.half_push import wait_until
 from support.ledgers import MAIN, a_pack, a_push, a_repository, create, refs_of
 from support.postgres_pair import Pair
 
@@ -137,3 +138,53 @@ def test_a_commit_that_waits_for_a_lost_standby_is_never_ok(
     monkeypatch.setitem(failpoints._armed, "ledger.push_applied", once(pair.standby.freeze))
     with pytest.raises(OutcomeUnknown):
         pushing.commit(hold_s=1)
+
+
+def test_a_push_of_a_node_that_alone_is_cut_off_is_given_up_at_once(
+    pair: Pair, pushing: Pushing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another node will do. Nothing has happened, and the same push goes through when the line is back."""
+    monkeypatch.setitem(
+        failpoints._armed, "push.objects_stored", once(lambda: pushing.database.cut_off("only here"))
+    )
+    with pytest.raises(DatabaseCutOff, match="only here"):
+        pushing.commit()
+    pushing.database.cut_off(None)
+    assert refs_of(pushing.ledger, pushing.repository) == {}
+    assert pushing.commit().version == pushing.repository.version + 1
+
+
+def test_who_waits_for_an_answer_hears_that_only_this_node_is_cut_off(pair: Pair, pushing: Pushing) -> None:
+    with pushing.database.read() as tx:
+        tx.row("SELECT 1")
+    pair.primary.freeze()
+    try:
+        with ThreadPoolExecutor(1) as other:
+            reading = other.submit(pushing.ledger.repository, pushing.repository.id)
+            wait_until(lambda: bool(pushing.database.watch._waits), within_s=10)
+            pushing.database.cut_off("only here")
+            with pytest.raises(DatabaseCutOff):
+                reading.result(timeout=BEGIN_S_MAX / 2)
+    finally:
+        pair.primary.thaw()
+    pushing.database.cut_off(None)
+    assert pushing.ledger.repository(pushing.repository.id).id == pushing.repository.id
+
+
+def test_a_commit_is_not_cut_when_the_node_is_cut_off(
+    pair: Pair, pushing: Pushing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its outcome would be unknown for nothing: it is waited for, and told truly."""
+
+    def commit_while_cut_off(connection: Connection) -> None:
+        monkeypatch.setattr(postgresql, "commit", real_commit)
+        pushing.database.cut_off("only here")
+        real_commit(connection)
+        pushing.database.cut_off(None)
+
+    monkeypatch.setitem(
+        failpoints._armed,
+        "ledger.push_applied",
+        once(lambda: monkeypatch.setattr(postgresql, "commit", commit_while_cut_off)),
+    )
+    pushing.assert_pushed_once(pushing.commit())

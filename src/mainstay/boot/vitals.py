@@ -36,6 +36,7 @@ from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.settings import from_environment
 from mainstay.git.native.version import git_version
 from mainstay.ops import machine
+from mainstay.storage.database import SharedDatabase
 from mainstay.storage.identity import KEY as MARKER
 from mainstay.storage.identity import StoreEmptied
 
@@ -119,13 +120,19 @@ def watch_of(stores: Stores, questions: PeerQuestions) -> Watch:
         if stores.objects.size_bytes(MARKER) is None:
             raise StoreEmptied(f"object store: {MARKER} is missing")
 
+    database = stores.database
     return Watch(
         line=open_line(stores.settings.database_url, limit_s=watch.LINE_LIMIT_S),
         look_at_objects=look_at_objects,
         me=node_id(stores.settings.data),
         questions=questions,
         clock=SYSTEM,
+        cut_off=database.cut_off if isinstance(database, SharedDatabase) else _wait_on,
     )
+
+
+def _wait_on(_because: str | None) -> None:
+    """A database on this machine is nobody else's."""
 
 
 def introduction(settings: NodeSettings) -> Introduction:

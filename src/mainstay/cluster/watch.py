@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mainstay.cluster import nodes
-from mainstay.cluster.blame import WELL, Verdict, View, decide
+from mainstay.cluster.blame import WELL, Verdict, View, decide, should_send_away
 from mainstay.cluster.line import Line
 from mainstay.cluster.nodes import Listing, NodeRow
 from mainstay.cluster.peers import ANSWER_S, Questions
@@ -52,6 +52,8 @@ class _Outage:
 
     verdict: Verdict = WELL
     was_shared: bool = False
+    shared_at_s: float = float("-inf")
+    """When it was last away for everybody."""
     own_since_s: float | None = None
     """Since when it is this node's own trouble."""
 
@@ -67,8 +69,13 @@ class Watch:
         me: str,
         questions: Questions,
         clock: Clock,
+        cut_off: Callable[[str | None], None] = lambda _because: None,
     ) -> None:
-        """`me` is the id of this node, `look_at_objects` raises a known error when the store is away."""
+        """`me` is the id of this node, `look_at_objects` raises a known error when the store is away.
+
+        `cut_off` is told, at each look, why requests should go to another node, or None.
+        """
+        self._cut_off = cut_off
         self._line = line
         self._me = me
         self._questions = questions
@@ -150,6 +157,12 @@ class Watch:
             say = log.info if verdict is WELL else log.warning
             say("watch.judged", dependency=dependency, verdict=verdict.kind, because=verdict.because)
         outage.verdict = verdict
+        if verdict.kind == "shared":
+            outage.shared_at_s = self._clock.monotonic_s()
+        if dependency == DATABASE:
+            shared_ago_s = self._clock.monotonic_s() - outage.shared_at_s
+            sends_away = should_send_away(verdict, shared_ago_s=shared_ago_s)
+            self._cut_off(verdict.because if sends_away else None)
         outage.was_shared = verdict.kind == "shared" and bool(view.peers)
         UP.labels(dependency).set(answers)
         SEEN_AGE.labels(dependency).set(self._probers[dependency].seen_ago_s)

@@ -52,6 +52,7 @@ from mainstay.repository.streams import ByteSink, ByteSource
 from mainstay.repository.threads import Threads
 from mainstay.repository.turns import Turns
 from mainstay.repository.wants import TooLargeToSearch
+from mainstay.storage.database import DatabaseCutOff
 from mainstay.storage.ledger import Push, RefChange
 from mainstay.storage.push import PushStore
 from mainstay.storage.upload import PackFiles
@@ -170,6 +171,8 @@ class Receiver:
             async with self._turns.turn(), reporter.alive():
                 unpack = await self._receive(push, source, reporter, ends=ends)
         except (Unavailable, Conflict) as failed:
+            if ends and isinstance(failed, DatabaseCutOff) and not reporter.has_spoken:
+                raise  # nothing was said yet, so the balancer can ask another node
             log.warning("push.failed", reason=str(failed), kind=type(failed).__name__)
             unpack = None
             push.refuse({change.name: f"{failed}; nothing changed" for change in push.left})

@@ -30,6 +30,7 @@ class Reporter:
         self._keepalive_s = keepalive_s
         self._lock = asyncio.Lock()
         self._sent_everything = asyncio.Event()
+        self.has_spoken = False
 
     def client_has_sent_everything(self) -> None:
         """From here on silence would be ours, so signs of life may be sent."""
@@ -67,11 +68,13 @@ class Reporter:
         while True:
             await asyncio.sleep(self._keepalive_s)
             async with self._lock:
+                self.has_spoken = True
                 await self._sink.write(_SIGN_OF_LIFE)
 
     async def _on_band(self, band: int, data: bytes) -> None:
         if self._bands and data:
             async with self._lock:
+                self.has_spoken = True
                 await self._sink.write(sideband.frames(band, data))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mainstay.foundation.logs import get_logger
-from mainstay.storage.database import DatabaseAway
+from mainstay.storage.database import DatabaseAway, DatabaseCutOff
 
 Result = TypeVar("Result")
 
@@ -34,6 +34,19 @@ def next_pause_s(attempt: int, *, held_s: float, hold_s: float, jitter: float) -
     return min(ceiling_s * (0.5 + jitter / 2), hold_s - held_s)
 
 
+def reason_to_stop(failed: Exception, *, held_s: float, hold_s: float, may_leave: bool) -> str | None:
+    """Why not to wait any longer; None: wait.
+
+    `may_leave`: no commit was sent whose outcome is open, so the same can be asked of another node. Where
+    that one would do, whoever waits here only waits longer.
+    """
+    if may_leave and isinstance(failed, DatabaseCutOff):
+        return "another node reaches the database"
+    if held_s >= hold_s:
+        return "it was waited for long enough"
+    return None
+
+
 @dataclass(slots=True)
 class Patience:
     """Of one push or request. Starts to run out at its first failure."""
@@ -42,6 +55,9 @@ class Patience:
     clock_s: Callable[[], float] = time.monotonic
     attempts: int = 0
     first_failure_s: float | None = None
+    event: str = "database.awaited"
+    """What the log says when the waiting begins."""
+    may_leave: bool = True
 
     def after_failure(self, reason: Exception) -> float | None:
         """The pause before the next attempt; None: give up."""
@@ -50,9 +66,11 @@ class Patience:
             self.first_failure_s = now_s
         self.attempts += 1
         held_s = now_s - self.first_failure_s
+        if reason_to_stop(reason, held_s=held_s, hold_s=self.hold_s, may_leave=self.may_leave):
+            return None
         pause_s = next_pause_s(self.attempts, held_s=held_s, hold_s=self.hold_s, jitter=_uniform())
         if self.attempts == 1 and pause_s is not None:
-            log.warning("database.awaited", hold_s=self.hold_s, reason=str(reason))
+            log.warning(self.event, hold_s=self.hold_s, reason=str(reason))
         return pause_s
 
 

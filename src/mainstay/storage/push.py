@@ -29,7 +29,7 @@ from mainstay.foundation.errors import MainstayError, OutcomeUnknown, Unavailabl
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.metrics import counter
 from mainstay.storage import journal
-from mainstay.storage.database import DatabaseAway
+from mainstay.storage.database import DatabaseAway, DatabaseCutOff
 from mainstay.storage.hold import NO_HOLD, Hold, Patience
 from mainstay.storage.ledger import Ledger, Push, PushOutcome, Repository
 from mainstay.storage.objects import ObjectStore, StoreAway
@@ -109,6 +109,8 @@ class PushStore:
         prepared = journal.prepared_key(repository.uid, push.push_id)
         try:
             return self._uploads.begin(repository, packs, prepared, hold=self._hold, patience=patience)
+        except DatabaseCutOff:
+            raise
         except (DatabaseAway, OutcomeUnknown) as lost:
             raise NotCommitted(f"the database was away before the push began ({lost}): push again") from lost
 
@@ -146,6 +148,7 @@ class PushStore:
                 return self._ledger.push(push)
             except OutcomeUnknown as lost:
                 is_unknown = True
+                patience.may_leave = False
                 log.warning("push.outcome_lost", push_id=push.push_id, reason=str(lost))
                 raise
 
@@ -154,6 +157,8 @@ class PushStore:
         except (DatabaseAway, OutcomeUnknown) as away:
             if is_unknown:
                 return self._settle(push, intent)
+            if isinstance(away, DatabaseCutOff):
+                raise
             raise NotCommitted(f"the database was away for too long ({away}): push again") from away
         except Unavailable as failed:
             # Another attempt may have committed: somebody in the way of this one says nothing about that.

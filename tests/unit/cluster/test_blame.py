@@ -2,7 +2,16 @@
 
 import pytest
 
-from mainstay.cluster.blame import WELL, PeerSays, Verdict, View, decide
+from mainstay.cluster.blame import (
+    FIND_AGAIN_S,
+    WELL,
+    Kind,
+    PeerSays,
+    Verdict,
+    View,
+    decide,
+    should_send_away,
+)
 
 WELL_B = PeerSays(name="b", reached=True, well=True)
 ILL_B = PeerSays(name="b", reached=True)
@@ -53,3 +62,20 @@ def test_the_last_node_in_a_long_outage_goes_on() -> None:
 def test_the_reason_is_told(kind: str) -> None:
     said = {"alone": decide(view(WELL_B)), "cut_off": decide(view(SILENT_B))}[kind]
     assert (said.kind, bool(said.because)) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shared_ago_s", "sent_away"),
+    [
+        ("well", 100.0, False),
+        ("shared", 0.0, False),
+        ("alone", float("inf"), True),
+        ("cut_off", float("inf"), True),
+        ("alone", FIND_AGAIN_S - 0.1, False),
+        ("alone", FIND_AGAIN_S, True),
+    ],
+)
+def test_requests_are_sent_away_by_who_is_alone_and_not_only_slower(
+    kind: Kind, shared_ago_s: float, sent_away: bool
+) -> None:
+    assert should_send_away(Verdict(kind), shared_ago_s=shared_ago_s) is sent_away

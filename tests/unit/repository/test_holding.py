@@ -6,8 +6,8 @@ import pytest
 
 from mainstay.foundation.errors import Unavailable
 from mainstay.repository.holding import Waiting
-from mainstay.storage.database import DatabaseAway
-from mainstay.storage.hold import Hold, Patience, next_pause_s
+from mainstay.storage.database import DatabaseAway, DatabaseCutOff
+from mainstay.storage.hold import Hold, Patience, next_pause_s, reason_to_stop
 
 
 class Flaky:
@@ -94,3 +94,28 @@ def test_a_place_is_free_again_after_a_wait_however_it_ended() -> None:
         assert await waiting.through(Flaky(1).later) == 2
 
     asyncio.run(one_after_the_other())
+
+
+def test_nobody_waits_where_another_node_would_do() -> None:
+    elsewhere = DatabaseCutOff("the database answers b but not this node")
+    assert reason_to_stop(elsewhere, held_s=0, hold_s=60, may_leave=True)
+    assert reason_to_stop(DatabaseAway("away"), held_s=0, hold_s=60, may_leave=True) is None
+    assert reason_to_stop(DatabaseAway("away"), held_s=60, hold_s=60, may_leave=True)
+
+
+def test_who_may_have_committed_waits_where_he_is() -> None:
+    elsewhere = DatabaseCutOff("the database answers b but not this node")
+    assert reason_to_stop(elsewhere, held_s=59, hold_s=60, may_leave=False) is None
+    assert reason_to_stop(elsewhere, held_s=60, hold_s=60, may_leave=False)
+
+
+def test_a_request_is_given_up_as_soon_as_another_node_would_do() -> None:
+    waiting = Waiting(hold_s=60, waiting_max=1)
+    attempts = iter([DatabaseAway("away"), DatabaseCutOff("only here")])
+
+    async def attempt() -> None:
+        raise next(attempts)
+
+    with pytest.raises(DatabaseCutOff):
+        asyncio.run(waiting.through(attempt))
+    assert next(attempts, None) is None

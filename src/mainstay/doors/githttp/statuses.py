@@ -8,6 +8,7 @@ from mainstay.doors.githttp.body import BodyTooLarge, BodyTooSlow, UnknownEncodi
 from mainstay.foundation.errors import Conflict, Invalid, MainstayError, NotAllowed, NotFound, Unavailable
 from mainstay.product.accounts.identify import TooManyAttempts, WrongCredentials
 from mainstay.product.projects.admission import SignInNeeded
+from mainstay.storage.database import DatabaseCutOff
 
 
 class WrongMethod(Invalid):
@@ -35,6 +36,8 @@ _STATUSES: Sequence[tuple[type[MainstayError], int]] = (
     (NotFound, 404),
     (Conflict, 409),
     (TooManyAttempts, 429),
+    # A status of its own: only this one means that the same request succeeds at another node.
+    (DatabaseCutOff, 502),
     (Unavailable, 503),
 )
 

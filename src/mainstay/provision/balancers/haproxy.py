@@ -74,12 +74,19 @@ _WHERE = f"""\
 {_SET_REPOSITORY} {_IN_PAGE}
 {_SET_REPOSITORY} {_IN_GIT}
 {_SET_REPOSITORY} {_IN_API}
+    use_backend pushes if {{ method POST }} {{ path_end /git-receive-pack }}
     use_backend repositories if {{ var(txn.repository) -m found }}
     default_backend anything"""
 
+_PUSH_RETRIES = """\
+    # A push is asked again only of who did nothing: he was not reached, or says so by 502. Only a small
+    # one, because what was sent must still be there.
+    retry-on conn-failure 502"""
+
 _SAFE_RETRIES = """\
-    # Only what reads may be asked again when a node dies in the middle: never a push.
-    retry-on conn-failure empty-response
+    # Only what reads may be asked again when a node dies in the middle: never a push. By 502 a node says
+    # that it alone is without the database.
+    retry-on conn-failure empty-response 502
     http-request disable-l7-retry if !METH_GET !{ method HEAD } !{ path_end /git-upload-pack }"""
 
 
@@ -155,16 +162,17 @@ def _redirecting(balancer: Balancer) -> str:
 
 def _backends(balancer: Balancer) -> list[str]:
     servers = [_http_server(balancer, node) for node in balancer.http_nodes]
+    sorted_by_repository = ["    balance hash var(txn.repository)", "    hash-type consistent sdbm avalanche"]
     repositories = [
         "# All about one repository goes to one node, which has it warm; any other could serve it, too.",
         "backend repositories",
-        "    balance hash var(txn.repository)",
-        "    hash-type consistent sdbm avalanche",
+        *sorted_by_repository,
         _SAFE_RETRIES,
         *servers,
     ]
+    pushes = ["backend pushes", *sorted_by_repository, _PUSH_RETRIES, *servers]
     anything = ["backend anything", "    balance leastconn", _SAFE_RETRIES, *servers]
-    return ["\n".join(repositories), "\n".join(anything)]
+    return ["\n".join(each) for each in (repositories, pushes, anything)]
 
 
 def _http_server(balancer: Balancer, node: BalancedNode) -> str:

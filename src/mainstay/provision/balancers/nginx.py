@@ -58,8 +58,9 @@ _FORWARDING = """\
             proxy_read_timeout 15m;
             proxy_send_timeout 15m;
             proxy_socket_keepalive on;
-            # To another node when one refuses; what was sent is sent again only if it reads.
-            proxy_next_upstream error timeout;
+            # To another node when one refuses, or says by 502 that it alone is without the database; what
+            # was sent is sent again only if it reads.
+            proxy_next_upstream error timeout http_502;
             proxy_next_upstream_tries 3;
             proxy_redirect off;
             # Who the client is, we say; what strangers claim about it ends here.

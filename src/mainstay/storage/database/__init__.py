@@ -27,6 +27,10 @@ class DatabaseAway(Unavailable):
     """No server that takes writes was reached. Another may take over: worth waiting for."""
 
 
+class DatabaseCutOff(DatabaseAway):
+    """It answers other nodes and not this one. Nothing has happened, and another node will do."""
+
+
 class Transaction(Protocol):
     """One open transaction. Not for use from two threads at once."""
 
@@ -70,6 +74,17 @@ class Database(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SharedDatabase(Database, Protocol):
+    """A database that other nodes use, too, and may reach when this one does not."""
+
+    def cut_off(self, because: str | None) -> None:
+        """From now on do not wait for it: whoever asks is told `DatabaseCutOff`, and so is who waits for an
+        answer, unless it is the one to a COMMIT. With None all is as before.
+        """
+        ...
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from psycopg import conninfo
 
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import get_logger
-from mainstay.storage.database import DatabaseAway
+from mainstay.storage.database import DatabaseAway, DatabaseCutOff
 from mainstay.storage.database.faults import Connection, run_plain
 from mainstay.storage.database.watch import Watch
 
@@ -120,9 +120,12 @@ class Dialer:
         self._watch = watch
         self._known = _Known()
         self._looking = threading.Lock()
+        self.cut_off_because: str | None = None
+        """Then nobody is let try: it would take seconds, and another node will do."""
 
     def dial(self) -> Connection:
         """A new connection to the primary, in autocommit. Raises `DatabaseAway`."""
+        self.refuse_if_cut_off()
         chosen = self._known.chosen
         if chosen is not None:
             with suppress(DatabaseAway):
@@ -132,6 +135,7 @@ class Dialer:
         try:
             if self._known.chosen not in (None, chosen):
                 return self._dial_known(self._known.chosen)
+            self.refuse_if_cut_off()
             return self._look()
         finally:
             self._looking.release()
@@ -153,6 +157,11 @@ class Dialer:
         if chosen is not None and len(self._places) > 1:
             self._known.distrusted_until_s[chosen] = time.monotonic() + _DISTRUST_S
         self.forget()
+
+    def refuse_if_cut_off(self) -> None:
+        """Raises `DatabaseCutOff`."""
+        if self.cut_off_because is not None:
+            raise DatabaseCutOff(self.cut_off_because)
 
     def _dial_known(self, place: int | None) -> Connection:
         assert place is not None, "called with a place"

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import psycopg
 from psycopg import errors
-from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGresult
 
 from mainstay.foundation.errors import Conflict, Invalid, Unavailable
@@ -46,7 +46,8 @@ def raise_family(error: psycopg.Error) -> NoReturn:
         raise TookTooLong(f"the database took too long: {error}") from error
     if isinstance(error, errors.DiskFull | errors.OutOfMemory):
         raise Unavailable(f"the database has no room: {error}") from error
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | GAVE_UP_ON_US):
+    is_lost = type(error) is psycopg.DatabaseError and error.sqlstate is None
+    if is_lost or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | GAVE_UP_ON_US):
         raise DatabaseAway(f"the database is away: {error}") from error
     raise error
 
@@ -59,6 +60,8 @@ def run_plain(connection: Connection, sql: bytes) -> PGresult:
     result = connection.pgconn.exec_(sql)
     if result.status in _DONE:
         return result
-    if connection.pgconn.status == ConnStatus.BAD:
+    if connection.pgconn.status == ConnStatus.BAD or not result.error_field(DiagnosticField.SQLSTATE):
+        # Without a code it is not the server that speaks: libpq says what became of the connection, and does
+        # not always call it bad yet.
         raise psycopg.OperationalError(result.get_error_message() or "the connection is lost")
     raise errors.error_from_result(result)

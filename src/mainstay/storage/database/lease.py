@@ -90,6 +90,7 @@ class Leases:
         self._is_wanted = False
         self._begun = 0
         self._ended = 0
+        self._interrupts = 0
         self._failure = "no heartbeat yet"
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -110,6 +111,13 @@ class Leases:
             with self._changed:
                 self._want()
 
+    def interrupt(self, because: str) -> None:
+        """Who waits for a proof waits in vain."""
+        with self._changed:
+            self._failure = because
+            self._interrupts += 1
+            self._changed.notify_all()
+
     def close(self) -> None:
         with self._changed:
             self._is_closed = True
@@ -127,9 +135,15 @@ class Leases:
     def _wait_for_proof(self, server: Server, at_s: float) -> None:
         with self._changed:
             enough = self._begun + 1  # one that begins after now says all there is to say
+            interrupts = self._interrupts
             self._want()
             self._changed.wait_for(
-                lambda: covers(self._latest, server, at_s) or self._ended >= enough or self._is_closed,
+                lambda: (
+                    covers(self._latest, server, at_s)
+                    or self._ended >= enough
+                    or self._interrupts > interrupts
+                    or self._is_closed
+                ),
                 timeout=_WAIT_S_MAX,
             )
             if covers(self._latest, server, at_s):
@@ -155,15 +169,22 @@ class Leases:
                 self._changed.notify_all()
             time.sleep(_REST_S)
 
+    def _failed(self, why: Exception) -> None:
+        self._failure = str(why)
+        _BEATS.labels("failed").inc()
+
     def _one(self) -> Beat | None:
         started_s = self._clock_s()
         try:
             beat = self._beat()
         except (MainstayError, OutcomeUnknown) as failed:
-            self._failure = str(failed)
-            _BEATS.labels("failed").inc()
             log.warning("database.heartbeat_failed", reason=str(failed))
-            return None
-        _BEATS.labels("confirmed").inc()
-        _BEAT_S.observe(self._clock_s() - started_s)
-        return beat
+            self._failed(failed)
+        except Exception as bug:
+            log.exception("database.heartbeat_crashed")
+            self._failed(bug)
+        else:
+            _BEATS.labels("confirmed").inc()
+            _BEAT_S.observe(self._clock_s() - started_s)
+            return beat
+        return None

@@ -22,7 +22,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from mainstay.foundation.errors import MainstayError
-from mainstay.storage.database import DatabaseAway, Dialect
+from mainstay.storage.database import DatabaseAway, DatabaseCutOff, Dialect
 from mainstay.storage.database.commits import COMMIT_S_MAX, commit
 from mainstay.storage.database.dialing import WRITER_REST_MS, Dialer, is_pooled, limits, rest_limit
 from mainstay.storage.database.faults import Connection, raise_family, run_plain
@@ -184,7 +184,7 @@ class PostgresqlDatabase:
     @contextmanager
     def write(self) -> Iterator[PostgresqlTransaction]:
         self._fence.check()
-        taken, wait, server = self._begun(BEGIN_WRITE, prove=False)
+        taken, wait, server = self._begun_or_cut_off(BEGIN_WRITE, prove=False)
         try:
             self.admit(wait.connection, server)
             try:
@@ -193,9 +193,11 @@ class PostgresqlDatabase:
                 self._lose(server)
                 raise NotPrimary(f"the database takes no writes any more: {error}") from error
             except MainstayError as refused:
+                self._raise_if_cut_off(refused)
                 # It was refused because of what was read, and no commit will prove that.
                 self._prove_without_commit(wait.connection, server, refused)
                 raise
+            wait.may_be_cut = False
             Watch.extend(wait, COMMIT_S_MAX)
             self._fence.check()
             commit(wait.connection)
@@ -205,11 +207,21 @@ class PostgresqlDatabase:
 
     @contextmanager
     def read(self) -> Iterator[PostgresqlTransaction]:
-        taken, wait, _ = self._begun(BEGIN_READ, prove=True)
+        taken, wait, _ = self._begun_or_cut_off(BEGIN_READ, prove=True)
         try:
             yield PostgresqlTransaction(wait.connection, wait)
+        except DatabaseAway as away:
+            self._raise_if_cut_off(away)
+            raise
         finally:
             self._end(taken, wait)
+
+    def cut_off(self, because: str | None) -> None:
+        """See `SharedDatabase`. Said again and again, it also ends waits that began meanwhile."""
+        self.dialer.cut_off_because = because
+        if because is not None:
+            self.watch.cut(because)
+            self.leases.interrupt(because)
 
     def close(self) -> None:
         self.is_closed = True
@@ -222,6 +234,20 @@ class PostgresqlDatabase:
         """Let a writer in to a server; the first on one not seen before waits (`lease`)."""
         if not self._newcomers.knows(server):
             self._newcomers.meet(server, connection)
+
+    def _begun_or_cut_off(self, begin: Begin, *, prove: bool) -> tuple[Taken, Wait, Server]:
+        self.dialer.refuse_if_cut_off()
+        try:
+            return self._begun(begin, prove=prove)
+        except DatabaseAway as away:
+            self._raise_if_cut_off(away)
+            raise
+
+    def _raise_if_cut_off(self, away: MainstayError) -> None:
+        """Raises `DatabaseCutOff` in the place of `away` where that is what it means."""
+        because = self.dialer.cut_off_because
+        if because is not None and isinstance(away, DatabaseAway) and not isinstance(away, DatabaseCutOff):
+            raise DatabaseCutOff(because) from away
 
     def _begun(self, begin: Begin, *, prove: bool) -> tuple[Taken, Wait, Server]:
         """A connection with its transaction open.
@@ -239,7 +265,7 @@ class PostgresqlDatabase:
         return self._begin(self._pool.take(), begin, prove=prove)
 
     def _begin(self, taken: Taken, begin: Begin, *, prove: bool) -> tuple[Taken, Wait, Server]:
-        wait = self.watch.begin(taken.connection, BEGIN_S_MAX)
+        wait = self.watch.begin(taken.connection, BEGIN_S_MAX, may_be_cut=True)
         try:
             server = wait.server = begin_on(taken.connection, begin)
             Watch.rest(wait)

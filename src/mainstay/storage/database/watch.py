@@ -38,6 +38,8 @@ class Wait:
     since_s: float
     deadline_s: float
     server: Server | None = None
+    may_be_cut: bool = False
+    """Cutting it before its time leaves nothing unknown."""
 
 
 class Watch:
@@ -52,10 +54,10 @@ class Watch:
         self._when_silent = when_silent
         self._is_closed = False
 
-    def begin(self, connection: Connection, limit_s: float) -> Wait:
+    def begin(self, connection: Connection, limit_s: float, *, may_be_cut: bool = False) -> Wait:
         """From now on the connection is cut when it does not answer within `limit_s`. Call `end` after."""
         now_s = time.monotonic()
-        wait = Wait(connection, now_s, now_s + limit_s)
+        wait = Wait(connection, now_s, now_s + limit_s, may_be_cut=may_be_cut)
         with self._lock:
             self._waits[id(wait)] = wait
         if not self._something.is_set():
@@ -96,6 +98,13 @@ class Watch:
     def trust(self, server: Server) -> None:
         """It is the primary after all."""
         self._lost.discard(server)
+
+    def cut(self, because: str) -> None:
+        """Nobody waits any longer whose connection may be cut."""
+        with self._lock:
+            for wait in self._waits.values():
+                if wait.may_be_cut and wait.since_s < _NEVER_S:
+                    _hang_up(wait, because)
 
     def close(self) -> None:
         self._is_closed = True
