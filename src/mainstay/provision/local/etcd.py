@@ -38,6 +38,7 @@ class Etcd(Member):
             "listen-peer-urls": peer,
             "initial-advertise-peer-urls": peer,
             "initial-cluster": f"{_CLUSTER_NAME}={peer}",
+            "enable-v2": "true",  # why: see `patroni`
         }
         argv = [self._program, *(f"--{name}={value}" for name, value in options.items())]
         self._spawn(

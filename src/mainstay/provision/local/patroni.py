@@ -25,6 +25,8 @@ from mainstay.provision.waiting import StackFailed, wait_until
 _REPLICATION = "replicator"
 _SWITCHOVER_S_MAX = 30.0
 _STANDBY_S_MAX = 60.0
+_REJOIN_S_MAX = 25.0
+_COPY_S_MAX = 90.0
 
 
 class PatroniMember(PostgresMember):
@@ -72,6 +74,18 @@ class PatroniMember(PostgresMember):
         """The status by which Patroni answers; None when it does not."""
         answer = http_get(self.place.host, self.rest_port, path)
         return None if answer is None else answer[0]
+
+    def copy_anew(self) -> None:
+        """Throw its data away and copy the primary's. Returns before that is done."""
+        http_request(
+            "POST",
+            self.place.host,
+            self.rest_port,
+            "/reinitialize",
+            body=b'{"force": true}',
+            headers={"Content-Type": "application/json"},
+            within_s=_SWITCHOVER_S_MAX,
+        )
 
     def freeze_agent(self) -> None:
         """SIGSTOP to Patroni alone: its PostgreSQL goes on, and will not hear that another was promoted."""
@@ -161,6 +175,37 @@ class PatroniDatabase(Database):
         )
         return primary is not None and primary.ask(question) == (True,)
 
+    def wait_until_whole(self) -> list[str]:
+        """Until every member follows the primary; the names of those that were copied anew for that.
+
+        One killed before its first checkpoint after a promotion looks to pg_rewind as if it had never been
+        promoted (until PostgreSQL 16), and never finds its way back. So an operator does what this does.
+        """
+        copied: list[str] = []
+        self.wait_for_sync_standby()
+        try:
+            self._wait(lambda: not self.lost_members(), within_s=_REJOIN_S_MAX, what="all standbys")
+        except StackFailed:
+            for each in self.lost_members():
+                each.copy_anew()
+                copied.append(each.name)
+            self._wait(lambda: not self.lost_members(), within_s=_COPY_S_MAX, what="all standbys")
+            self.wait_for_sync_standby()
+        return copied
+
+    def lost_members(self) -> list[PatroniMember]:
+        """Those that neither are the primary nor follow it; all, when there is no primary."""
+        primary = self.primary()
+        if primary is None:
+            return list(self.members)
+        question = (
+            "SELECT coalesce(string_agg(application_name, ','), '') FROM pg_stat_replication"
+            " WHERE state = 'streaming'"
+        )
+        answer = primary.ask(question)
+        following = answer[0].split(",") if answer else []
+        return [each for each in self.members if each is not primary and each.name not in following]
+
     def freeze_agent(self) -> PatroniMember:
         """SIGSTOP to the Patroni of the primary: after `ttl` there are two servers that take writes."""
         primary = self._require_primary()
@@ -215,7 +260,9 @@ class PatroniDatabase(Database):
             "scope": "mainstay",
             "name": member.name,
             "restapi": {"listen": rest, "connect_address": rest},
-            "etcd3": {"hosts": [self.etcd.address]},
+            # Not "etcd3": with it, Patroni 3.0 renews the leader's key without looking whose it is, so one
+            # that slept longer than its time takes the lock from its successor. In version 2 it compares.
+            "etcd": {"hosts": [self.etcd.address]},
             "bootstrap": {
                 "dcs": self._shared_settings(),
                 "initdb": [{"encoding": "UTF8"}, {"locale": "C.UTF-8"}, {"auth": "scram-sha-256"}],
