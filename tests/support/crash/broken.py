@@ -14,6 +14,7 @@ from mainstay.foundation.failpoints import failpoint
 from mainstay.foundation.ids import new_ulid
 from mainstay.repository.reporting import Reporter
 from mainstay.storage import push as honest
+from mainstay.storage.database.lease import Leases, Server
 from mainstay.storage.ledger import Push, PushOutcome, Repository
 from mainstay.storage.push import PushStore
 from mainstay.storage.upload import PackFiles, Uploads
@@ -27,7 +28,7 @@ _put_off: list[Callable[[], PushOutcome]] = []
 def break_as(name: str) -> None:
     """Break this process in the way that `name` says; an empty name breaks nothing."""
     if name:
-        BROKEN[name]()
+        {**BROKEN, **BLIND}[name]()
 
 
 def _ledger_before_objects() -> None:
@@ -115,6 +116,15 @@ def _no_intent() -> None:
     Uploads.begin = begin  # type: ignore[method-assign]
 
 
+def _no_lease() -> None:
+    """Whatever server says that it takes writes is believed when it is read."""
+
+    def prove(_self: Leases, _server: Server) -> None:
+        return
+
+    Leases.prove = prove  # type: ignore[method-assign]
+
+
 BROKEN: dict[str, Callable[[], None]] = {
     "ledger_before_objects": _ledger_before_objects,
     "answer_before_commit": _answer_before_commit,
@@ -122,3 +132,6 @@ BROKEN: dict[str, Callable[[], None]] = {
     "no_after_the_commit": _no_after_the_commit,
     "no_intent": _no_intent,
 }
+
+BLIND: dict[str, Callable[[], None]] = {"no_lease": _no_lease}
+"""Mistakes that only a cluster can show."""

@@ -61,16 +61,9 @@ class Worlds:
         return found or self._made.setdefault((storage, transport), self.make(storage, transport))
 
     def make_two(self, storage: str, transport: Transport) -> tuple[World, World]:
-        """Two nodes that are one cluster, each with a disk of its own."""
+        """Two nodes that are one cluster."""
         first = self.make(storage, transport)
-        data = self._directory / f"{first.data.name}-beside"
-        second = World(
-            self._nursery, data, transport, {**first.environment, "MAINSTAY_DATA": str(data)}, first.key
-        )
-        shutil.copytree(first.layout.data / "keys", data / "keys")
-        make_directories(second.layout)
-        second.token = first.token
-        return first, second
+        return first, self.beside(first, f"{first.data.name}-beside")
 
     def make(self, storage: str, transport: Transport) -> World:
         """A new instance of its own."""
@@ -83,6 +76,29 @@ class Worlds:
         elif storage == "postgresql-directory":
             environment |= self._shared_database()
             environment["MAINSTAY_OBJECT_STORE"] = str(self._directory / f"{name}-objects")
+        return self._prepared(data, transport, environment)
+
+    def on_database(self, name: str, url: str) -> World:
+        """A new instance on a database of the caller's, and objects beside it; over HTTP."""
+        data = self._directory / name
+        environment = {
+            "MAINSTAY_DATA": str(data),
+            "MAINSTAY_LOG_FORMAT": "json",
+            "MAINSTAY_DATABASE_URL": url,
+            "MAINSTAY_OBJECT_STORE": str(self._directory / f"{name}-objects"),
+        }
+        return self._prepared(data, "http", environment)
+
+    def beside(self, first: World, name: str, **environment: str) -> World:
+        """Another node of its cluster, with a disk of its own."""
+        data = self._directory / name
+        told = {**first.environment, "MAINSTAY_DATA": str(data), **environment}
+        second = World(self._nursery, data, first.transport, told, first.key, token=first.token)
+        shutil.copytree(first.layout.data / "keys", data / "keys")
+        make_directories(second.layout)
+        return second
+
+    def _prepared(self, data: Path, transport: Transport, environment: dict[str, str]) -> World:
         world = World(self._nursery, data, transport, environment, self._key())
         world.prepare()
         return world
