@@ -1,14 +1,16 @@
 """The ledger, read from what was known while the database is away.
 
 In good times every repository that is fetched from is noted whole (refs, manifest) in a thread beside, at
-one version. In an outage the reading methods that a fetch needs answer from there, so that all that a fetch
-sees is of that one version; the packs are in the cache, and a missing one comes from the object store.
-Whatever writes asks the database, and fails.
+one version, and again when it has moved since, so that what is known is seconds old when an outage begins.
+In an outage the reading methods that a fetch needs answer from there, so that all that a fetch sees is of
+that one version; the packs are in the cache, and a missing one comes from the object store. Whatever writes
+asks the database, and fails.
 """
 
 import json
 import threading
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -20,6 +22,7 @@ from mainstay.foundation.logs import get_logger
 from mainstay.git.objectnames import Oid, RefName
 from mainstay.storage.database import Database, DatabaseAway
 from mainstay.storage.ledger import Pack, Ref, RefChange, Repository, Snapshot
+from mainstay.storage.ledger.repositories import versions_of
 from mainstay.storage.ledger.sql import SqlLedger
 
 log = get_logger()
@@ -27,6 +30,8 @@ log = get_logger()
 _KIND = "repository"
 _NOTE_EVERY_S = 1.0
 _NOTED_PER_ROUND_MAX = 100
+_REFRESH_EVERY_S = 5.0
+_REFRESHED_MAX = 1_000
 _VALUE_BYTES_MAX = 32 << 20
 
 
@@ -46,7 +51,9 @@ class FallbackLedger(SqlLedger):
         self._known = known
         self._outage = outage
         self._wanted: set[int] = set()
-        self._noted: dict[int, int] = {}
+        self._noted: OrderedDict[int, int] = OrderedDict()
+        """By repository, the version; who was noted last comes last."""
+        self._refresh_due_s = 0.0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._note_until_stopped, name="known", daemon=True)
@@ -95,21 +102,43 @@ class FallbackLedger(SqlLedger):
 
     def _note_until_stopped(self) -> None:
         while not self._stopping.wait(_NOTE_EVERY_S):
-            with self._lock:
-                wanted, self._wanted = self._wanted, set()
-            for repository_id in list(wanted)[:_NOTED_PER_ROUND_MAX]:
-                self._note(repository_id)
+            self.note_round()
+
+    def note_round(self) -> None:
+        """Note what was fetched since the last round, and now and then what has moved since it was noted."""
+        if self._clock.monotonic_s() >= self._refresh_due_s:
+            self._refresh_due_s = self._clock.monotonic_s() + _REFRESH_EVERY_S
+            self._want_what_moved()
+        with self._lock:
+            wanted, self._wanted = self._wanted, set()
+        for repository_id in list(wanted)[:_NOTED_PER_ROUND_MAX]:
+            self._note(repository_id)
+
+    def _want_what_moved(self) -> None:
+        noted = dict(list(self._noted.items())[-_REFRESHED_MAX:])
+        if not noted or self._outage.last_failed():
+            return
+        try:
+            with self.database.read() as tx:
+                now = versions_of(tx, list(noted))
+        except MainstayError as error:
+            log.debug("known.not_refreshed", because=str(error))
+            return
+        with self._lock:
+            self._wanted |= {number for number, version in noted.items() if now.get(number) != version}
 
     def _note(self, repository_id: int) -> None:
-        if self._outage.is_on:
-            return
         try:
             snapshot = self.snapshot(repository_id)
             value = encoded(snapshot)
             if len(value) <= _VALUE_BYTES_MAX:
                 self._known.note(_KIND, str(repository_id), value)
             self._noted[repository_id] = snapshot.repository.version
+            self._noted.move_to_end(repository_id)
+            if len(self._noted) > _REFRESHED_MAX:
+                self._noted.popitem(last=False)
         except NotFound:
+            self._noted.pop(repository_id, None)
             self._known.forget(_KIND, str(repository_id))
         except MainstayError as error:
             log.debug("known.not_noted", repository_id=repository_id, because=str(error))

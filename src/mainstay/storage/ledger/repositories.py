@@ -6,7 +6,7 @@ there until the transaction ends, and then sees what it did.
 # ruff: noqa: S608 - only column lists, marks and clauses of our own are put into SQL
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,6 +95,16 @@ def live_after(tx: Transaction, after_id: int, limit: int) -> list[Repository]:
         (after_id, limit),
     )
     return [_row(values).repository for values in found]
+
+
+def versions_of(tx: Transaction, repository_ids: Sequence[int]) -> dict[int, int]:
+    """The versions of those that are there."""
+    marks = ", ".join("?" * len(repository_ids))
+    rows = tx.rows(
+        f"SELECT id, version FROM ledger_repository WHERE id IN ({marks})",
+        tuple(repository_ids),
+    )
+    return {int(id_): int(version) for id_, version in rows}
 
 
 def insert(
