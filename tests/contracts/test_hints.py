@@ -1,5 +1,6 @@
 """Hints over a real Redis: they arrive, and whatever happens to Redis nobody waits for it."""
 
+import re
 import signal
 import threading
 import time
@@ -10,13 +11,20 @@ from pathlib import Path
 import pytest
 
 from mainstay.cluster.hints import Listener, Sender
-from mainstay.cluster.softstate import location_of
+from mainstay.cluster.softstate import location_of, problem_of
 from mainstay.foundation.clock import SYSTEM
 from mainstay.jobs.worker import Worker
 from mainstay.storage.database import Database
 from mainstay.storage.ledger.sql import SqlLedger
+from support.certificates import make_certificate
 from support.ledgers import MAIN, a_push, a_repository, create
-from support.redis_servers import RedisServer, running_cluster, running_redis, running_sentinel
+from support.redis_servers import (
+    RedisServer,
+    running_cluster,
+    running_redis,
+    running_sentinel,
+    running_tls_redis,
+)
 from support.servers import free_port, wait_until
 
 CHANNEL = "mainstay:test:outbox"
@@ -120,6 +128,30 @@ def test_a_password_is_used(tmp_path: Path) -> None:
         with sender_and_ears(server.url) as (stranger, _):
             wait_until(lambda: "uthentication" in stranger.problem, timeout_s=PATIENCE_S, what="it is told")
             assert tell_often(stranger) < TELL_S_MAX
+
+
+def test_over_tls_hints_arrive_from_a_server_that_is_trusted(tmp_path: Path) -> None:
+    with running_tls_redis(tmp_path) as (server, certificate):
+        url = f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={certificate}"
+        with sender_and_ears(url) as (sender, ears):
+            until_heard(sender, ears)
+        assert problem_of(location_of(url)) == ""
+
+
+@pytest.mark.parametrize("authority", ["another", "those of the machine"])
+def test_a_server_that_is_not_trusted_is_told_in_one_sentence_and_costs_nobody_time(
+    tmp_path: Path, authority: str
+) -> None:
+    other, _ = make_certificate(tmp_path / "other")
+    with running_tls_redis(tmp_path) as (server, _):
+        url = f"rediss://127.0.0.1:{server.port}/0"
+        if authority == "another":
+            url += f"?ssl_ca_certs={other}"
+        told = problem_of(location_of(url))
+        assert re.fullmatch(r"its certificate is not trusted \([^()]+\): see ssl_ca_certs in redis_url", told)
+        with sender_and_ears(url) as (sender, _ears):
+            wait_until(lambda: sender.problem == told, timeout_s=PATIENCE_S, what="it is told")
+            assert tell_often(sender) < TELL_S_MAX
 
 
 def kill(server: RedisServer) -> Callable[[], None]:

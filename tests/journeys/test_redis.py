@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from support.certificates import make_certificate
 from support.node import Node
-from support.redis_servers import RedisServer, running_redis
+from support.redis_servers import RedisServer, running_redis, running_tls_redis
 from support.servers import wait_until
 
 PATIENCE_S = 60.0
@@ -70,16 +71,36 @@ def is_told(node: Node) -> bool:
     return status == 500 and "Redis does not answer" in json.loads(text)["message"]
 
 
+def doctor_says(node: Node) -> str:
+    done = node.run("doctor", "--json", check=False)
+    findings = {each["name"]: each["says"] for each in json.loads(done.stdout)["findings"]}
+    return str(findings["redis"])
+
+
 def test_without_redis_all_goes_on_and_only_who_asks_for_it_is_told(
     node: Node, server: RedisServer, tmp_path: Path
 ) -> None:
+    assert doctor_says(node).startswith("answers")
     server.kill()
     try:
         push(node, tmp_path / "work", "without")
         wait_until(lambda: is_told(node), timeout_s=PATIENCE_S, what="it is noticed")
+        assert doctor_says(node).startswith("does not answer: ")
         assert [status_of(node, path)[0] for path in ("/-/readiness?all=1", "/health_check")] == [200, 200]
     finally:
         server.start()
     wait_until(
         lambda: status_of(node, "/health_check/cache")[0] == 200, timeout_s=PATIENCE_S, what="it is back"
     )
+
+
+def test_a_redis_that_is_not_trusted_stops_no_push_and_is_told(tmp_path: Path) -> None:
+    other, _ = make_certificate(tmp_path / "other")
+    with running_tls_redis(tmp_path) as (server, _):
+        url = f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={other}"
+        with Node(tmp_path / "node", environment={"MAINSTAY_REDIS_URL": url}) as node:
+            push(node, tmp_path / "work", "untrusted")
+            wait_until(lambda: is_told(node), timeout_s=PATIENCE_S, what="it is noticed")
+            message = json.loads(status_of(node, "/health_check/cache.json")[1])["message"]
+            for said in (message, doctor_says(node)):
+                assert "its certificate is not trusted" in said

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from redis import Redis, RedisError
 
+from support.certificates import make_certificate
 from support.servers import end, free_port, program, wait_until
 
 _START_S_MAX = 30
@@ -16,12 +17,20 @@ _START_S_MAX = 30
 class RedisServer:
     """One server on the loopback. The port stays the same over `kill` and `start`."""
 
-    def __init__(self, directory: Path, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        port: int | None = None,
+        plain_port: int | None = None,
+        direct: Redis | None = None,
+    ) -> None:
+        """`plain_port`: 0 when `options` open another way in, at `port`."""
         self.port = port or free_port()
         self.directory = directory
-        self._options = options
+        self._options = ["--port", str(self.port if plain_port is None else plain_port), *options]
         self._process: subprocess.Popen[bytes] | None = None
-        self.direct = Redis(port=self.port, socket_timeout=5)
+        self.direct = direct or Redis(port=self.port, socket_timeout=5)
         """For the test itself."""
 
     @property
@@ -29,7 +38,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(
             [program("redis-server"), *options, *self._options],
             cwd=self.directory,
@@ -65,6 +74,24 @@ def running_redis(directory: Path, *options: str) -> Iterator[RedisServer]:
     server.start()
     try:
         yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def running_tls_redis(directory: Path) -> Iterator[tuple[RedisServer, Path]]:
+    """A server that speaks TLS and nothing else, and its certificate, which is its own authority."""
+    certificate, key = make_certificate(directory / "tls")
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+    options += ["--tls-auth-clients", "no"]
+    direct = Redis(port=port, socket_timeout=5, ssl=True, ssl_ca_certs=str(certificate))
+    server = RedisServer(
+        directory, *options, "--tls-auth-clients", "no", port=port, direct=direct, plain_port=0
+    )
+    server.start()
+    try:
+        yield server, certificate
     finally:
         server.close()
 

@@ -53,6 +53,7 @@ def command(data: Path | None, as_json: bool, ha: bool) -> int:
 def _look_at_cluster(settings: NodeSettings, *, ha: bool) -> list[Finding]:
     from mainstay.boot.stores import opened_stores  # noqa: PLC0415 - a broken driver is a finding, not a crash
     from mainstay.cluster.nodes import live_nodes  # noqa: PLC0415 - same
+    from mainstay.cluster.softstate import location_of, problem_of  # noqa: PLC0415 - same
     from mainstay.ops import doctor, standbys  # noqa: PLC0415 - same
     from mainstay.storage.identity import read_marker  # noqa: PLC0415 - same
 
@@ -67,13 +68,15 @@ def _look_at_cluster(settings: NodeSettings, *, ha: bool) -> list[Finding]:
     seen = doctor.Seen(
         database_url=settings.database_url,
         object_store=settings.object_store,
-        redis_url=settings.redis_url,
         declared=settings.declared_ha,
         nodes=nodes,
         replication=replication,
     )
+    redis = doctor.judge_redis(
+        settings.redis_url, problem_of(location_of(settings.redis_url)) if settings.redis_url else ""
+    )
     marker = Finding("instance marker", "ok" if found else "failed", found or "the object store has none")
-    return [marker, *doctor.judge_agreement(nodes), *(doctor.judge_ha(seen) if ha else [])]
+    return [marker, *doctor.judge_agreement(nodes), redis, *(doctor.judge_ha(seen) if ha else [])]
 
 
 def _text(findings: Sequence[Finding], points: Sequence[str], *, ha: bool) -> str:

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from mainstay.cluster import softstate
 from mainstay.cluster.softstate import Breaker, Location, connect
 from mainstay.cluster.watch import UP
 from mainstay.foundation.logs import get_logger
@@ -67,13 +68,6 @@ class NoHints:
         """There is nothing to close."""
 
 
-def _trouble() -> tuple[type[Exception], ...]:
-    """What a client of Redis raises. A name that cannot be looked up may be a `ValueError`."""
-    from redis import RedisError  # noqa: PLC0415 - see `softstate.connect`
-
-    return (RedisError, OSError, ValueError)
-
-
 class _Thread(ABC):
     """A thread that does its rounds until it is stopped; an error of Redis ends a round, never the thread."""
 
@@ -103,7 +97,7 @@ class _Thread(ABC):
         self._stopping.set()
 
     def _run(self) -> None:
-        trouble = _trouble()
+        trouble = softstate.trouble()
         try:
             while not self._stopping.wait(self._breaker.left_s):
                 try:
@@ -130,8 +124,8 @@ class _Thread(ABC):
     def _away(self, error: Exception) -> None:
         self._breaker.failed()
         if self._problem in ("", _NOT_ASKED):
-            log.warning("hints.redis_lost", thread=self._name, because=str(error))
-        self._problem = str(error) or type(error).__name__
+            log.warning("hints.redis_lost", thread=self._name, because=softstate.sentence_of(error))
+        self._problem = softstate.sentence_of(error)
         UP.labels("redis").set(0)
         self._drop()
 
@@ -141,7 +135,7 @@ class _Thread(ABC):
         if client is not None:
             try:
                 client.close()
-            except _trouble() as error:
+            except softstate.trouble() as error:
                 log.debug("hints.close_failed", because=str(error))
 
 

@@ -9,6 +9,7 @@ that is not in the database as well, and nothing ever waits for it:
 Not here: what it is good for (`cluster.hints`).
 """
 
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Kind = Literal["single", "sentinel", "cluster", "unix"]
 
 CALL_S_MAX = 0.1
+_PERSON_S_MAX = 2.0
 _KINDS: dict[str, Kind] = {
     "redis": "single",
     "rediss": "single",
@@ -143,7 +145,7 @@ def _number(text: str) -> int:
     return int(text or "0")
 
 
-def connect(location: Location) -> "Redis | RedisCluster":
+def connect(location: Location, *, call_s_max: float = CALL_S_MAX) -> "Redis | RedisCluster":
     """A client; it connects when it is used, except that of a Redis Cluster, which looks around first.
 
     Raises what the client raises: `redis.RedisError`, `OSError`.
@@ -154,8 +156,8 @@ def connect(location: Location) -> "Redis | RedisCluster":
     from redis.retry import Retry  # noqa: PLC0415 - same
 
     limits: dict[str, Any] = {
-        "socket_timeout": CALL_S_MAX,
-        "socket_connect_timeout": CALL_S_MAX,
+        "socket_timeout": call_s_max,
+        "socket_connect_timeout": call_s_max,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }
@@ -179,6 +181,36 @@ def connect(location: Location) -> "Redis | RedisCluster":
         case "single":
             host, port = location.hosts[0]
             return Redis(host=host, port=port, db=location.database, **login, **tls, **limits)
+
+
+def trouble() -> tuple[type[Exception], ...]:
+    """What a client of Redis raises. A name that cannot be looked up may be a `ValueError`."""
+    from redis import RedisError  # noqa: PLC0415 - see `connect`
+
+    return (RedisError, OSError, ValueError)
+
+
+def problem_of(location: Location) -> str:
+    """Ask once, for a person who waits: why Redis is not there; empty when it is."""
+    try:
+        client = connect(location, call_s_max=_PERSON_S_MAX)
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except trouble() as error:
+        return sentence_of(error)
+    return ""
+
+
+def sentence_of(error: Exception) -> str:
+    """One line that says what to look at; clients of Redis wrap the cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({cause.verify_message}): see ssl_ca_certs in redis_url"
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class Breaker:

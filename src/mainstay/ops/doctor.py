@@ -23,7 +23,6 @@ class Seen:
 
     database_url: str
     object_store: str
-    redis_url: str
     declared: frozenset[str]
     nodes: Sequence[NodeRow]
     """Those that are alive."""
@@ -49,6 +48,15 @@ def judge_agreement(nodes: Sequence[NodeRow]) -> list[Finding]:
     return [_versions(nodes), _secrets(nodes), _settings(nodes), _clocks(nodes)] if nodes else []
 
 
+def judge_redis(redis_url: str, problem: str) -> Finding:
+    """Never worse than a warning: it is soft state."""
+    if not redis_url:
+        return Finding("redis", "ok", "not used, not needed")
+    if problem:
+        return Finding("redis", "warning", f"does not answer: {problem}; nothing fails or is lost without it")
+    return Finding("redis", "ok", "answers; soft state only: nothing fails or is lost without it")
+
+
 def judge_ha(seen: Seen) -> list[Finding]:
     """Everything that is needed to lose any one part."""
     return [
@@ -59,7 +67,6 @@ def judge_ha(seen: Seen) -> list[Finding]:
         _roles(seen.nodes),
         _object_store(seen),
         _balancer(seen.declared),
-        _redis(seen.redis_url),
     ]
 
 
@@ -178,11 +185,6 @@ def _balancer(declared: frozenset[str]) -> Finding:
         "what stands in front of the nodes cannot be seen from here: have two balancers with a floating"
         " address, or a managed one; then declare it",
     )
-
-
-def _redis(redis_url: str) -> Finding:
-    says = "soft state only: nothing fails or is lost without it" if redis_url else "not used, not needed"
-    return Finding("redis", "ok", says)
 
 
 def _versions(nodes: Sequence[NodeRow]) -> Finding:

@@ -34,7 +34,6 @@ NODES = [a_node("one", "10.0.0.1"), a_node("two", "10.0.0.2")]
 WELL = Seen(
     database_url="postgresql://u@a,b/mainstay",
     object_store="s3://bucket",
-    redis_url="",
     declared=frozenset({"balancer", "object_store"}),
     nodes=NODES,
     replication=SYNCHRONOUS,
