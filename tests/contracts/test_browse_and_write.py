@@ -3,32 +3,23 @@
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from mainstay.access.actors import Actor, Kind
 from mainstay.access.policy import HIDDEN_PREFIXES, Deny, ProtectedRef, PushRules
 from mainstay.access.roles import Role
-from mainstay.cache.copies import Copies
-from mainstay.cache.settings import CacheSettings
-from mainstay.foundation.clock import ManualClock
 from mainstay.foundation.ids import new_ulid
 from mainstay.git.native.run import run
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName
-from mainstay.repository.browse import OBJECTS_MAX, Browser, Signature, TooLargeToShow
-from mainstay.repository.content import LocalContent
-from mainstay.repository.face import ContentFace
+from mainstay.repository.browse import OBJECTS_MAX, Signature, TooLargeToShow
 from mainstay.repository.write import (
     BadRefName,
     HeadBranchStays,
     NoSuchRef,
     RefMoved,
     RefRefused,
-    Writer,
     branch_ref,
     decide_deletion,
     tag_ref,
@@ -36,32 +27,8 @@ from mainstay.repository.write import (
 from mainstay.storage.database import Database
 from mainstay.storage.database.postgresql import PostgresqlDatabase
 from mainstay.storage.ledger import Push, RefChange
-from mainstay.storage.ledger.sql import SqlLedger
-from mainstay.storage.objects.memory import MemoryStore
-from mainstay.storage.push import PushStore
-from mainstay.storage.upload import Uploads
+from support.bench import ADA, MAIN, RULES, USER, Bench, opened_bench
 from support.databases import migrated_sqlite
-from support.rpc import Cluster
-
-MAIN = RefName(b"refs/heads/main")
-ADA = Signature("Ada", "ada@example.org", 1_700_000_000, 60)
-USER = Actor(kind=Kind.USER, id=7, name="ada")
-RULES = PushRules(actor=USER, role=Role.MAINTAINER)
-
-
-@dataclass
-class Bench:
-    """One repository with a first commit, and the tools under test."""
-
-    id: int
-    first: Oid
-    ledger: SqlLedger
-    copies: Copies
-    browser: Browser
-    writer: Writer
-    content: ContentFace
-    scratch: Path
-
 
 PLACES = ("sqlite-file", "sqlite-memory", "postgresql", "on another node")
 
@@ -81,34 +48,11 @@ def database_for(request: pytest.FixtureRequest, directory: Path) -> Database:
 
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    with ExitStack() as stack:
-        database = stack.enter_context(closing(database_for(request, tmp_path)))
-        clock = ManualClock()
-        ledger, objects = SqlLedger(database, clock), MemoryStore(clock=clock)
-        settings = CacheSettings(directory=tmp_path / "cache")
-        copies = Copies(settings, ledger=ledger, objects=objects, clock=clock)
-        threads = stack.enter_context(ThreadPoolExecutor(4))
-        uploads = Uploads(ledger=ledger, objects=objects, clock=clock, threads=threads)
-        pushes = PushStore(ledger=ledger, objects=objects, clock=clock, uploads=uploads)
-        scratch = tmp_path / "scratch"
-        local = LocalContent(ledger=ledger, copies=copies, pushes=pushes, scratch=scratch)
-        content: ContentFace = local
-        if request.param == "on another node":
-            cluster = stack.enter_context(Cluster(tmp_path))
-            cluster.start(service=None, content=local)
-            content = cluster.content(ledger)
-        browser = Browser(ledger=ledger, content=content)
-        writer = Writer(ledger=ledger, content=content, pushes=pushes)
-        repository = ledger.create_repository(uid=new_ulid(), head=MAIN, identity={}, actor="user:7")
-        first = writer.initial_commit(
-            repository.id,
-            MAIN,
-            files={"README.md": b"# engine\n"},
-            author=ADA,
-            message="Start.",
-            rules=RULES,
-        )
-        yield Bench(repository.id, first, ledger, copies, browser, writer, content, scratch)
+    with (
+        closing(database_for(request, tmp_path)) as database,
+        opened_bench(database, tmp_path, elsewhere=request.param == "on another node") as bench,
+    ):
+        yield bench
 
 
 def test_the_first_commit_is_sound_and_logged_like_a_push(bench: Bench) -> None:

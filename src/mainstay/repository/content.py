@@ -1,7 +1,8 @@
 """The objects of repositories, by the git of this process: one of the two behind `face.ContentFace`.
 
 Each question is answered by a short git process or two, in a pinned local copy; what git writes goes out as
-it comes. A git that is killed in the middle has said nothing: that is never an answer, but `BrokenOff`.
+it comes. A git that is killed has said nothing: it is asked once more, and what it does not say then is never
+taken for an answer (`NotAnswered`, `BrokenOff`).
 
 What is added is checked by git in quarantine and made durable by `storage.push`, like a push.
 """
@@ -36,7 +37,11 @@ Refused = Mapping[RefName, str]
 
 
 class BrokenOff(Unavailable):
-    """An answer broke off, at its beginning or in the middle: what was heard is nothing."""
+    """An answer broke off in the middle: what was heard is nothing. It may be asked for again."""
+
+
+class NotAnswered(Unavailable):
+    """Git was ended, again, before it had said anything."""
 
 
 class TooMuchWork(Unavailable):
@@ -62,10 +67,27 @@ class LocalContent:
 
     def ask(self, repository_id: int, question: Question, *, hear: Hear) -> None:
         """Tell `hear` the answer, piece by piece."""
+        if self._is_answered(repository_id, question, hear):
+            return
+        if not self._is_answered(repository_id, question, hear):
+            raise NotAnswered("git was ended while it looked into the repository: try again")
+
+    def _is_answered(self, repository_id: int, question: Question, hear: Hear) -> bool:
+        """False when git was ended before it had said anything."""
+        noted = _Noted(hear)
         # Refs first, then the copy: what the refs lead to is in it.
         tips = self._visible_tips(repository_id) if _needs_refs(question) else frozenset()
-        with _looked_into(repository_id), self._copies.pinned(repository_id) as copy:
-            _answer(question, tips, copy.place, hear)
+        try:
+            with self._copies.pinned(repository_id) as copy:
+                _answer(question, tips, copy.place, noted.hear)
+        except GitTookTooLong as failed:
+            raise TooMuchWork("this takes too long in so large a repository: it was stopped") from failed
+        except GitFailed as failed:
+            log.warning("content.git_failed", repository_id=repository_id, reason=str(failed))
+            if noted.heard:
+                raise BrokenOff("git was ended in the middle of its answer: try again") from failed
+            return False
+        return True
 
     def add(self, addition: Addition, pack: BinaryIO) -> Refused:
         """Make new objects and their ref durable. Returns why the ref did not move, if it did not."""
@@ -88,6 +110,18 @@ class LocalContent:
             yield _pack_files(repository, quarantine / "pack")
         finally:
             shutil.rmtree(quarantine, ignore_errors=True)
+
+
+class _Noted:
+    """Whether anything was told yet."""
+
+    def __init__(self, hear: Hear) -> None:
+        self._hear = hear
+        self.heard = False
+
+    def hear(self, piece: bytes) -> None:
+        self.heard = True
+        self._hear(piece)
 
 
 def commit(
@@ -165,18 +199,6 @@ def _leads_to(tips: frozenset[Oid], found: Oid, place: GitPlace) -> bool:
     lines = f"{found}\n" + "".join(f"^{tip}\n" for tip in sorted(tips))
     left = run(place, ["rev-list", "--max-count=1", "--stdin"], stdin=lines.encode(), limits=_WALK)
     return not left.stdout.strip()
-
-
-@contextmanager
-def _looked_into(repository_id: int) -> Iterator[None]:
-    """A git that fails has not answered. Around the pinned copy, which looks for damage first."""
-    try:
-        yield
-    except GitTookTooLong as failed:
-        raise TooMuchWork("this takes too long in so large a repository: it was stopped") from failed
-    except GitFailed as failed:
-        log.warning("content.git_failed", repository_id=repository_id, reason=str(failed))
-        raise BrokenOff("git was ended while it looked into the repository: try again") from failed
 
 
 @contextmanager

@@ -19,11 +19,16 @@ from mainstay.foundation.errors import (
     OutcomeUnknown,
     Unavailable,
 )
+from mainstay.foundation.ids import new_ulid
+from mainstay.git.objectnames import ZERO_OID, Oid, RefName
 from mainstay.repository.push import PushContext
+from mainstay.repository.questions import Addition, Ahead, CommitNamed, History, Objects
 from mainstay.repository.remote import faults, frames
-from mainstay.repository.remote.calls import NotUnderstood, ReceivePack, UploadPack
+from mainstay.repository.remote.calls import Browse, ReceivePack, UploadPack, Write
 from mainstay.repository.remote.frames import BadFrame, Frame, FrameReader, data_frames, frame
+from mainstay.repository.remote.questions import NotUnderstood, facts_of_refused, refused_from
 from mainstay.repository.remote.strict import BadFields, fields_of
+from mainstay.storage.ledger import RefChange
 
 TEXT = st.text(max_size=40)
 ROLES = st.sampled_from(Role)
@@ -65,6 +70,95 @@ def test_a_fetch_arrives_and_unknown_fields_are_left_alone() -> None:
     assert UploadPack.decode(changed(colour="green", needs=[])) == FETCH
     with pytest.raises(NotUnderstood, match="colour"):
         UploadPack.decode(changed(colour="green", needs=["colour"]))
+
+
+OIDS = st.text("0123456789abcdef", min_size=40, max_size=40).map(Oid)
+MANY = st.lists(OIDS, max_size=3).map(tuple)
+QUESTIONS = st.one_of(
+    st.builds(Objects, oids=MANY),
+    st.builds(
+        CommitNamed, digits=st.text("0123456789abcdef", min_size=4, max_size=40), visible=st.booleans()
+    ),
+    st.builds(History, start=OIDS, skip=st.integers(0, 1 << 30), limit=st.integers(1, 1000)),
+    st.builds(Ahead, tips=MANY, into=OIDS),
+)
+ADDITION = Addition(
+    push_id=new_ulid(),
+    repository_id=7,
+    actor="user:7",
+    change=RefChange(RefName(b"refs/tags/\xff"), ZERO_OID, Oid("1" * 40), Oid("2" * 40)),
+)
+
+
+@given(st.builds(Browse, repository_id=st.integers(1, 1 << 60), question=QUESTIONS))
+def test_a_question_arrives_as_it_was_asked(call: Browse) -> None:
+    assert Browse.decode(call.encode()) == call
+
+
+def test_a_change_arrives_as_it_was_made_and_so_does_its_outcome() -> None:
+    assert Write.decode(Write(addition=ADDITION).encode()) == Write(addition=ADDITION)
+    refused = {RefName(b"refs/heads/\xff"): "reference already exists"}
+    assert refused_from(fields_of(json.dumps(facts_of_refused(refused)).encode())) == refused
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ask": "objects", "oids": ["--batch-all-objects"]},
+        {"ask": "objects", "oids": ["1" * 39]},
+        {"ask": "objects", "oids": ["A" * 40]},
+        {"ask": "objects", "oids": ["1" * 40 + "\n"]},
+        {"ask": "objects", "oids": "1" * 40},
+        {"ask": "objects", "oids": ["1" * 40] * 10_001},
+        {"ask": "commit", "digits": "HEAD", "visible": True},
+        {"ask": "commit", "digits": "abc", "visible": True},
+        {"ask": "commit", "digits": "1" * 40, "visible": 1},
+        {"ask": "history", "start": "refs/heads/main", "skip": 0, "limit": 1},
+        {"ask": "history", "start": "1" * 40, "skip": -1, "limit": 1},
+        {"ask": "history", "start": "1" * 40, "skip": 0, "limit": 1001},
+        {"ask": "history", "start": "1" * 40, "skip": "0", "limit": 1},
+        {"ask": "ahead", "tips": ["^" + "1" * 39], "into": "1" * 40},
+        {"ask": "ahead", "tips": [], "into": "--all"},
+        {"ask": None},
+        {},
+    ],
+)
+def test_nothing_but_a_question_is_taken_for_one(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadFields):
+        Browse.decode(json.dumps({"repository_id": 7, "needs": [], **wrong}).encode())
+
+
+def test_a_question_of_tomorrow_is_not_understood() -> None:
+    """So the caller asks another node, which may be newer."""
+    for kind in ("archive", "rev-list", "sh"):
+        with pytest.raises(NotUnderstood, match=kind):
+            Browse.decode(json.dumps({"repository_id": 7, "ask": kind, "needs": []}).encode())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"push_id": "x"},
+        {"push_id": "../../../../../etc/passwd"},
+        {"ref": "refs/mainstay/x"},
+        {"ref": "refs/keep-around/1"},
+        {"ref": "HEAD"},
+        {"ref": "refs/heads/a..b"},
+        {"ref": "refs/heads/"},
+        {"ref": "refs/heads/x\ny"},
+        {"ref": "refs/heads/" + "x" * 5000},
+        {"old": "1"},
+        {"new": ZERO_OID},
+        {"new": "z" * 40},
+        {"peeled": "1"},
+        {"actor": 7},
+        {"actor": "x" * 1001},
+    ],
+)
+def test_nothing_but_a_change_is_taken_for_one(wrong: dict[str, Any]) -> None:
+    sound = json.loads(Write(addition=ADDITION).encode())
+    with pytest.raises(BadFields):
+        Write.decode(json.dumps({**sound, **wrong}).encode())
 
 
 @pytest.mark.parametrize(

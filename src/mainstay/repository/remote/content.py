@@ -38,7 +38,7 @@ class RemoteContent:
                 lambda sink: self._asking.make(call, Replay(b""), sink), hear=hear, s_max=_CALL_S_MAX
             )
         except AnswerCut as cut:
-            raise BrokenOff("the node that looked into the repository went away: try again") from cut
+            raise BrokenOff("the answer of another node broke off: try again") from cut
 
     def add(self, addition: Addition, pack: BinaryIO) -> Refused:
         """Make new objects and their ref durable. Returns why the ref did not move, if it did not."""
