@@ -173,7 +173,7 @@ def stop(roots: Sequence[Identity], *, number: signal.Signals, within_s: float) 
     everybody = family(roots)
     for root in roots:
         send(root, number)
-    if _all_gone(everybody, within_s=within_s):
+    if all_gone(everybody, within_s=within_s):
         return True
     kill(everybody)
     return False
@@ -213,7 +213,8 @@ def _end(roots: Sequence[Identity], number: signal.Signals, *, within_s: float) 
         time.sleep(_POLL_S)
 
 
-def _all_gone(identities: Iterable[Identity], *, within_s: float) -> bool:
+def all_gone(identities: Iterable[Identity], *, within_s: float) -> bool:
+    """Wait for the end of all of them; whether it came."""
     left = list(identities)
     until_s = SYSTEM.monotonic_s() + within_s
     while left := [each for each in left if is_alive(each)]:
