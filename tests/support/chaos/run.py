@@ -2,7 +2,8 @@
 
 1. Power cuts of a single node (where root allows such disks).
 2. A third of the time: a node is killed every 30 seconds, and the share of answered operations counted.
-3. Every kind of fault once; the rest of the time those that lose data where data can be lost.
+3. A sixth of the time, 5 minutes at most: all nodes are restarted in turn (`rolling`).
+4. Every kind of fault once; the rest of the time those that lose data where data can be lost.
 
 Exit 0 when nothing was lost, half or stale; 1 otherwise, with the seed and the history's file.
 """
@@ -24,6 +25,7 @@ from support.chaos.arena import Arena, Fault
 from support.chaos.faults import FAULTS
 from support.chaos.power_cuts import suffer_power_cuts
 from support.chaos.report import report_of, table
+from support.chaos.rolling import ROLL_S_MAX, roll
 
 _OFTEN = {
     "node killed": 4.0,
@@ -73,18 +75,24 @@ def main(
     with Arena(directory, seed=chosen, database=database, store=store) as arena:
         click.echo(f"the cluster is up after {arena.started_in_s:.0f} s; history in {directory}")
         began_s = time.monotonic()
-        steady = "not measured"
+        steady, rolled = "not measured", None
         try:
             with arena.load():
                 arena.wait_until_pushed()
                 if not only:
                     steady = steadily(arena, began_s + minutes * 20)
+                    rolled = roll(arena, within_s=min(ROLL_S_MAX, minutes * 10))
+                    click.echo(f"rolling restart: {rolled}")
                 for fault in schedule(arena, began_s + minutes * 60, only):
                     _tell(arena, fault)
-            findings = arena.judge(expected_errors=EXPECTED_ERRORS)
+            findings = arena.judge(expected_errors=EXPECTED_ERRORS) + (rolled.findings() if rolled else [])
         except (AssertionError, StackFailed) as broken:
             findings = [f"the run broke off: {broken}"]
-        extra = {"a node killed every 30 s": steady, "power cuts": power_words}
+        extra = {
+            "a node killed every 30 s": steady,
+            "rolling restart": str(rolled) if rolled else "not tried",
+            "power cuts": power_words,
+        }
         minutes_taken = (time.monotonic() - began_s) / 60
         report = report_of(arena, [*powerless, *findings], minutes=minutes_taken, extra=extra)
     click.echo(table(report))
