@@ -149,3 +149,32 @@ def test_a_url_of_several_hosts_is_taken_apart() -> None:
     assert places_of({}) == [{}]
     with pytest.raises(Invalid):
         places_of({"host": "one,two,three", "port": "1,2"})
+
+
+def test_a_bug_in_one_heartbeat_does_not_end_all(leases: Leases, heart: Heart) -> None:
+    """The thread that beats is the only one; without it this process would never read again."""
+    heart.answers = [ZeroDivisionError("a bug"), Beat(OLD, 100.0)]
+    with pytest.raises(NotProved, match="a bug"):
+        leases.prove(OLD)
+    leases.prove(OLD)
+    assert heart.beats == 2
+
+
+def test_who_waits_for_a_proof_is_told_at_once_that_it_is_in_vain() -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def beat() -> Beat:
+        began.set()
+        ended.wait(30)
+        return Beat(OLD, 100.0)
+
+    leases = Leases(beat, clock_s=lambda: 100.0)
+    telling = threading.Thread(target=lambda: (began.wait(30), leases.interrupt("only here is none")))
+    telling.start()
+    try:
+        with pytest.raises(NotProved, match="only here is none"):
+            leases.prove(OLD)
+    finally:
+        ended.set()
+        telling.join()
+        leases.close()
