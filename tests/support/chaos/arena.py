@@ -99,6 +99,8 @@ class Arena:
     tally: Tally = field(init=False, default_factory=Tally)
     suffered: list[Suffered] = field(init=False, default_factory=list)
     started_in_s: float = field(init=False, default=0.0)
+    copied_anew: list[str] = field(init=False, default_factory=list)
+    """Members of the database that did not find back by themselves."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)

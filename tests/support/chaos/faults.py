@@ -6,6 +6,7 @@ slow. Rows are those of the fault matrix in `docs/design/faults.md`.
 
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
@@ -15,6 +16,8 @@ from mainstay.provision.local.node import Node
 from mainstay.provision.local.patroni import PatroniDatabase
 from support.chaos.arena import Arena, Fault
 from support.chaos.network import Host
+
+TWO_PRIMARIES_S = 5.0
 
 
 def victim(arena: Arena) -> Node:
@@ -130,7 +133,7 @@ def database_switched(arena: Arena) -> Iterator[None]:
     assert isinstance(database, PatroniDatabase)
     database.switchover()
     yield
-    database.wait_for_sync_standby()
+    database_whole(arena)
 
 
 @contextmanager
@@ -141,6 +144,7 @@ def agent_frozen(arena: Arena) -> Iterator[None]:
     old = database.freeze_agent()
     try:
         database.wait_for_primary(other_than=old)
+        arena.rest_until(time.monotonic() + TWO_PRIMARIES_S)
         yield
     finally:
         old.thaw_agent()
@@ -158,12 +162,21 @@ def standbys_gone(arena: Arena) -> Iterator[None]:
             each.freeze()
             back.callback(each.thaw)
         yield
-    database.wait_for_sync_standby()
+    database_whole(arena)
 
 
 def heal_database(arena: Arena, member: PostgresMember) -> None:
     member.heal()
-    arena.stack.database.wait_for_sync_standby()
+    database_whole(arena)
+
+
+def database_whole(arena: Arena) -> None:
+    """All members, so that the next fault finds what this one found."""
+    database = arena.stack.database
+    if isinstance(database, PatroniDatabase):
+        arena.copied_anew += database.wait_until_whole()
+    else:
+        database.wait_for_sync_standby()
 
 
 def of(
@@ -231,6 +244,9 @@ def host(arena: Arena, name: str) -> Host:
 
 
 _DATABASES = ("database1", "database2", "database3")
+CUT_OFF_S = 5.0
+"""Two seconds until a node knows that it is cut off, and three until the database ends what it has begun, if
+it was cut off in the middle of a push (`dialing.WRITER_REST_MS`); until then nobody else can push there."""
 FOREVER_S = 1000.0
 """For faults that stop everybody while they last: only the time after counts, which `suffer` waits for."""
 
@@ -251,7 +267,7 @@ FAULTS = {
               gap_s_max=40, needs=("patroni",)),
         Fault(name="database switched", rows="5", inject=database_switched, hold_s=1, gap_s_max=10,
               needs=("patroni",)),
-        Fault(name="failover agent frozen", rows="8", inject=agent_frozen, hold_s=8, gap_s_max=35,
+        Fault(name="failover agent frozen", rows="8", inject=agent_frozen, hold_s=0, gap_s_max=35,
               needs=("patroni",)),
         Fault(name="standbys gone", rows="6, 7", inject=standbys_gone, hold_s=5, gap_s_max=FOREVER_S,
               needs=("patroni",)),
@@ -263,8 +279,8 @@ FAULTS = {
         Fault(name="redis flushed", rows="15", inject=redis_flushed, hold_s=1, gap_s_max=1),
         Fault(name="balancer reloaded", rows="16", inject=balancer_reloaded, hold_s=2, gap_s_max=1),
         Fault(name="balancer killed", rows="16", inject=of("lb", killed), hold_s=1, gap_s_max=5),
-        Fault(name="node cut from database", rows="17", inject=cut(*_DATABASES), hold_s=8, gap_s_max=3,
-              needs_network=True),
+        Fault(name="node cut from database", rows="17", inject=cut(*_DATABASES), hold_s=8,
+              gap_s_max=CUT_OFF_S, needs_network=True),
         Fault(name="node cut from store", rows="17", inject=cut("store"), hold_s=8, gap_s_max=3,
               needs_network=True),
         Fault(name="node cut from redis", rows="17", inject=cut("redis"), hold_s=5, gap_s_max=2,
@@ -272,7 +288,7 @@ FAULTS = {
         Fault(name="node cut from nodes", rows="17", inject=cut("node1", "node2", "node3"), hold_s=5,
               gap_s_max=2, needs_network=True),
         Fault(name="answers of the database lost", rows="18", inject=cut(*_DATABASES, both=False), hold_s=8,
-              gap_s_max=3, needs_network=True),
+              gap_s_max=CUT_OFF_S, needs_network=True),
         Fault(name="node unplugged", rows="17", inject=unplugged, hold_s=8, gap_s_max=5, needs_network=True),
         Fault(name="lossy line", rows="19", inject=lossy, hold_s=8, gap_s_max=5, needs_network=True),
         Fault(name="slow line to the database", rows="19", inject=slow_database, hold_s=8, gap_s_max=5,

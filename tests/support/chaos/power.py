@@ -10,6 +10,7 @@ What it cannot show is a drive that lies about its own cache. Needs root and loo
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,6 +32,9 @@ def why_not() -> str:
     if not Path("/dev/loop-control").exists() or not _MEMORY.is_dir():
         return "no loop devices here"
     return ""
+
+
+_RELEASED_S_MAX = 30.0
 
 
 class Disk:
@@ -61,13 +65,20 @@ class Disk:
         Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("power\n")
         left = self._image.with_suffix(".left")
         _run("cp", "--sparse=always", str(self._image), str(left))
-        _run("umount", str(self.directory))
+        self._unmount()
         left.replace(self._image)
         checked = subprocess.run(
             ["e2fsck", "-f", "-y", str(self._image)], capture_output=True, text=True, check=False
         )
         assert checked.returncode <= _ERRORS_CORRECTED, checked.stdout + checked.stderr
         self._mount()
+
+    def _unmount(self) -> None:
+        """The dead hold it for a moment, on a machine that is busy."""
+        until_s = time.monotonic() + _RELEASED_S_MAX
+        while subprocess.run(["umount", str(self.directory)], capture_output=True, check=False).returncode:
+            assert time.monotonic() < until_s, f"{self.directory} is still in use"
+            time.sleep(0.1)
 
     def _mount(self) -> None:
         # Nothing is written before somebody syncs: the rounds of the kernel would hide what was forgotten.

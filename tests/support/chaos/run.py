@@ -3,13 +3,15 @@
 1. Power cuts of a single node (where root allows such disks).
 2. A third of the time: a node is killed every 30 seconds, and the share of answered operations counted.
 3. A sixth of the time, 5 minutes at most: all nodes are restarted in turn (`rolling`).
-4. Every kind of fault once; the rest of the time those that lose data where data can be lost.
+4. Every kind of fault once; then what is behind its goal (`quota`), then those that lose data where data can
+   be lost, until the time is over.
 
 Exit 0 when nothing was lost, half or stale; 1 otherwise, with the seed and the history's file.
 """
 
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +26,7 @@ from support.chaos import network, power
 from support.chaos.arena import Arena, Fault
 from support.chaos.faults import FAULTS
 from support.chaos.power_cuts import suffer_power_cuts
+from support.chaos.quota import POWER_LOSSES, counted, most_wanted, sentence
 from support.chaos.report import report_of, table
 from support.chaos.rolling import ROLL_S_MAX, roll
 
@@ -37,7 +40,7 @@ _OFTEN = {
 }
 _SELDOM = 0.3
 _KILL_EVERY_S = 30.0
-_POWER_CUTS = 10
+_POWER_CUTS = 12
 _PAGE = Path(__file__).parents[3] / "docs" / "reference" / "chaos.md"
 _HEAD = """# The last long run of chaos
 
@@ -68,9 +71,11 @@ def main(
 ) -> None:
     """Break a cluster for a while and judge it."""
     logs.configure(process="chaos", log_format="text", level="warning")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends, what was made is removed
     chosen = seed if seed is not None else random.SystemRandom().getrandbits(32)
     click.echo(f"seed {chosen}; {network.why_not() or 'each part on a network of its own'}")
     directory = Path(tempfile.mkdtemp(prefix="mainstay-chaos-"))
+    tried_power = not only and not power.why_not()
     powerless, power_words = power_cuts(directory, chosen) if not only else ([], "not tried")
     with Arena(directory, seed=chosen, database=database, store=store) as arena:
         click.echo(f"the cluster is up after {arena.started_in_s:.0f} s; history in {directory}")
@@ -83,15 +88,19 @@ def main(
                     steady = steadily(arena, began_s + minutes * 20)
                     rolled = roll(arena, within_s=min(ROLL_S_MAX, minutes * 10))
                     click.echo(f"rolling restart: {rolled}")
-                for fault in schedule(arena, began_s + minutes * 60, only):
+                for fault in schedule(arena, began_s + minutes * 60, only, minutes=minutes):
                     _tell(arena, fault)
             findings = arena.judge(expected_errors=EXPECTED_ERRORS) + (rolled.findings() if rolled else [])
         except (AssertionError, StackFailed) as broken:
             findings = [f"the run broke off: {broken}"]
+        done = counted([each.fault.name for each in arena.suffered])
+        done[POWER_LOSSES] = _POWER_CUTS if tried_power else 0
         extra = {
             "a node killed every 30 s": steady,
             "rolling restart": str(rolled) if rolled else "not tried",
             "power cuts": power_words,
+            "done": sentence(done),
+            "standbys that had to be copied anew": ", ".join(arena.copied_anew) or "none",
         }
         minutes_taken = (time.monotonic() - began_s) / 60
         report = report_of(arena, [*powerless, *findings], minutes=minutes_taken, extra=extra)
@@ -129,15 +138,18 @@ def steadily(arena: Arena, until_s: float) -> str:
     return f"{kills} kills, answered {share:.4%}, with one retry {mended:.4%}"
 
 
-def schedule(arena: Arena, until_s: float, only: tuple[str, ...]) -> Iterator[Fault]:
-    """Each that is possible here once, in the order of chance, then by weight until the time is over."""
+def schedule(arena: Arena, until_s: float, only: tuple[str, ...], *, minutes: float) -> Iterator[Fault]:
+    """Each that is possible here once, in the order of chance, then what is wanted until the time is over."""
     possible = [FAULTS[name] for name in only] if only else possible_in(arena)
     first = list(possible)
     arena.chance.shuffle(first)
     yield from first
-    weights = [_OFTEN.get(fault.name, _SELDOM) for fault in possible]
+    weights = {fault.name: _OFTEN.get(fault.name, _SELDOM) for fault in possible}
     while time.monotonic() < until_s:
-        yield arena.chance.choices(possible, weights)[0]
+        done = counted([each.fault.name for each in arena.suffered])
+        want = most_wanted(done, weights, minutes=minutes)
+        among = want.weights if want else weights
+        yield FAULTS[arena.chance.choices(list(among), list(among.values()))[0]]
 
 
 def possible_in(arena: Arena) -> list[Fault]:
