@@ -15,9 +15,11 @@ from mainstay.cache.scrub import Scrub
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.logs import get_logger
 from mainstay.jobs import queue
+from mainstay.jobs.classes import JobClass, class_of
 from mainstay.jobs.schedule import Periodic
 from mainstay.jobs.worker import Work
 from mainstay.ops import standbys
+from mainstay.ops.maintenance.lookout import Lookout
 from mainstay.product.accounts.limits import forget_old_failures
 from mainstay.repository.maintenance import Leave, MaintenanceSettings, decide
 from mainstay.repository.quarantine import remove_forgotten
@@ -31,6 +33,15 @@ MAINTAIN_ALL = "repository.maintain_all"
 CATCH_UP = "journal.catch_up"
 SWEEP = "storage.sweep"
 FORGET_FAILURES = "accounts.forget_old_failures"
+
+CLASSES: Mapping[str, JobClass] = {
+    MAINTAIN: JobClass.UPKEEP,
+    MAINTAIN_ALL: JobClass.UPKEEP,
+    CATCH_UP: JobClass.ESSENTIAL,
+    SWEEP: JobClass.UPKEEP,
+    FORGET_FAILURES: JobClass.UPKEEP,
+}
+"""What every job is; those of upkeep rest during maintenance."""
 
 _ROUNDS_MAX = 5
 """Steps of one repository, or batches of the journal, that one job takes before the next has its turn."""
@@ -143,3 +154,8 @@ class Chores:
         )
 
         forget_initial_password(self._stores.settings.data, self._clock.now_ms())
+
+
+def pauses(lookout: Lookout) -> Callable[[str], bool]:
+    """Whether workers leave a job of this name for later."""
+    return lambda name: lookout.is_quiet and class_of(name, CLASSES) is JobClass.UPKEEP

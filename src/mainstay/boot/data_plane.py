@@ -22,6 +22,7 @@ from mainstay.boot.git import git_service
 from mainstay.boot.http_server import DataSockets, HealthServer, HttpServer, inherited_sockets
 from mainstay.boot.inviting import joining_door
 from mainstay.boot.layout import Layout
+from mainstay.boot.maintenance import lookout_of
 from mainstay.boot.roles import not_served
 from mainstay.boot.state import Phase, process_names, read_state
 from mainstay.boot.stores import Stores, begin_hold_s
@@ -33,10 +34,12 @@ from mainstay.doors.health import app as health
 from mainstay.doors.health.decisions import NodeView
 from mainstay.doors.health.watchdog import LoopWatchdog
 from mainstay.doors.joining import app as joining
+from mainstay.doors.web.closed import Front
 from mainstay.doors.web.proxy import WebProxy
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import gauge
+from mainstay.ops.maintenance.routes import deed_of_git, never_closed
 
 log = get_logger()
 
@@ -65,6 +68,7 @@ class DataPlane:
         self._watchdog = LoopWatchdog()
         self._vitals = Vitals(stores, phase=self._phase)
         self._disk = DiskWatch(layout.cache)
+        self._maintenance = lookout_of(stores)
         self._fallback = fallback_of(stores)
         self._service = git_service(stores, fallback=self._fallback)
         self._git = GitHttp(
@@ -90,6 +94,7 @@ class DataPlane:
         beat = asyncio.create_task(self._watchdog.beat())
         self._vitals.start()
         self._disk.start()
+        await asyncio.to_thread(self._maintenance.start)
         self._stores.hints.start()
         if self._fallback:
             self._fallback.start()
@@ -98,6 +103,7 @@ class DataPlane:
                 await self._server.serve_on(http=sockets.http, https=sockets.https)
         finally:
             self._disk.stop()
+            await asyncio.to_thread(self._maintenance.stop)
             await self._vitals.stop()
             beat.cancel()
             await self._web.close()
@@ -120,7 +126,7 @@ class DataPlane:
             yield
             return
         doors = [
-            Door("health", health.claims, self._watch),
+            Door("health", health.claims, self._watch, never_closed),
             Door("none", lambda _scope: True, health.nothing_here),
         ]
         server = HealthServer(self._entrance(doors), self._stores.settings)
@@ -141,15 +147,16 @@ class DataPlane:
             token=settings.health_token,
             is_well=self._vitals.watch.is_well,
             peer_token=self._vitals.peer_token,
+            maintenance=lambda: self._maintenance.mode.value,
         )
 
     def _application(self) -> Entrance:
-        watch = Door("health", health.claims, self._watch)
+        watch = Door("health", health.claims, self._watch, never_closed)
         roles = self._stores.settings.roles
-        join = Door("joining", joining.claims, joining_door(self._stores))
+        join = Door("joining", joining.claims, joining_door(self._stores), never_closed)
         if "web" not in roles:
             return self._entrance([watch, join, Door("none", lambda _scope: True, not_served(roles))])
-        git, web = Door("git", _is_git, self._git), Door("web", lambda _scope: True, self._web)
+        git, web = Door("git", _is_git, self._git, deed_of_git), Door("web", lambda _scope: True, self._web)
         return self._entrance([git, watch, join, web])
 
     def _entrance(self, doors: Sequence[Door]) -> Entrance:
@@ -157,6 +164,7 @@ class DataPlane:
             doors,
             trusted_proxies=self._stores.settings.trusted_proxies,
             is_draining=lambda: self._server.draining,
+            front=Front(self._maintenance),
         )
 
     def _count_processes(self) -> None:

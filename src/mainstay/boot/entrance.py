@@ -3,6 +3,8 @@
 A peer is believed about others (`X-Forwarded-For`, `X-Forwarded-Proto`, `X-Request-Id`) only when it is a
 trusted proxy; otherwise these headers are thrown away. Behind the entrance the truth is in one place each:
 the address in `scope["client"]`, the scheme in `scope["scheme"]`, the id in the `x-request-id` header.
+
+Maintenance mode is met here, by every door that does not say otherwise (`Door.deed`).
 """
 
 import time
@@ -13,9 +15,11 @@ from typing import Any
 
 from mainstay.boot.forwarded import client_address, is_request_id, is_trusted, scheme_of
 from mainstay.boot.parsing import Networks
+from mainstay.doors.web.closed import NO_FRONT, Front
 from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import bound, get_logger
 from mainstay.foundation.metrics import Counter, Histogram, counter, histogram
+from mainstay.ops.maintenance.routes import DeedOf, deed_of_request
 
 log = get_logger()
 
@@ -43,17 +47,25 @@ class Door:
     name: str
     claims: Callable[[Scope], bool]
     app: App
+    deed: DeedOf = deed_of_request
+    """What a request is about, for maintenance mode. What a door does not know to be harmless is a write."""
 
 
 class Entrance:
     """The ASGI application of the data plane."""
 
     def __init__(
-        self, doors: Sequence[Door], *, trusted_proxies: Networks, is_draining: Callable[[], bool]
+        self,
+        doors: Sequence[Door],
+        *,
+        trusted_proxies: Networks,
+        is_draining: Callable[[], bool],
+        front: Front = NO_FRONT,
     ) -> None:
         self._doors = doors
         self._trusted = trusted_proxies
         self._is_draining = is_draining
+        self._front = front
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http", "lifespan and websockets are off"
@@ -62,7 +74,7 @@ class Entrance:
         visit = _Visit(door.name, request_id, receive, send, self._is_draining())
         with bound(request_id=request_id):
             try:
-                await door.app(scope, visit.receive, visit.send)
+                await self._front.lead(door.app, door.deed, scope, visit.receive, visit.send)
             except Exception:
                 log.exception("boot.request_crashed", door=door.name, method=scope["method"])
                 await visit.apologize()

@@ -7,6 +7,7 @@ from mainstay.boot import compose, setup_django
 from mainstay.boot.addresses import ssh_clone_url
 from mainstay.boot.git import git_service
 from mainstay.boot.layout import Layout
+from mainstay.boot.maintenance import looking_out
 from mainstay.boot.scratch import scratch_directory
 from mainstay.boot.stores import Stores, begin_hold_s
 from mainstay.doors.ssh.conversation import Asked
@@ -29,6 +30,7 @@ def serve(stores: Stores, *, fingerprint: str, command: str | None, git_protocol
     with (
         scratch_directory(Layout(stores.settings.data)) as quarantine,
         closing(git_service(stores, quarantine=quarantine)) as service,
+        looking_out(stores) as maintenance,
     ):
         return asyncio.run(
             serve_forced(
@@ -40,5 +42,6 @@ def serve(stores: Stores, *, fingerprint: str, command: str | None, git_protocol
                 ),
                 clock=SYSTEM,
                 clone_url=lambda path: ssh_clone_url(stores.settings, path),
+                maintenance=maintenance,
             )
         )

@@ -13,6 +13,7 @@ from mainstay.boot.addresses import ssh_clone_url
 from mainstay.boot.degraded import fallback_of
 from mainstay.boot.git import git_service
 from mainstay.boot.http_server import announcers
+from mainstay.boot.maintenance import lookout_of
 from mainstay.boot.membership import secrets_of
 from mainstay.boot.stores import Stores, begin_hold_s
 from mainstay.doors.ssh.host_keys import host_keys_from
@@ -36,6 +37,8 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
     service = git_service(stores, fallback=fallback)
     if fallback:
         fallback.start()
+    maintenance = lookout_of(stores)
+    await asyncio.to_thread(maintenance.start)
     proxies = announcers(stores.settings, "ssh")
     server = await serve(
         listener=listener,
@@ -48,12 +51,14 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
         ),
         clock=SYSTEM,
         clone_url=lambda path: ssh_clone_url(stores.settings, path),
+        maintenance=maintenance,
     )
     child.say_ready()
     child.set_up_orm_beside()
     await stop.wait()
     await asyncio.sleep(stores.settings.drain_notice_seconds)  # balancers look away first
     await server.stop(drain_s=stores.settings.drain_seconds)
+    await asyncio.to_thread(maintenance.stop)
     await service.finish()
     service.close()
     if fallback:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping
 from django.db import connections
 
 from mainstay.boot import child
-from mainstay.boot.chores import Chores
+from mainstay.boot.chores import Chores, pauses
 from mainstay.boot.git import git_tools
 from mainstay.boot.hinting import listening
+from mainstay.boot.maintenance import looking_out
 from mainstay.boot.stores import Stores
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, OutcomeUnknown
 from mainstay.foundation.logs import get_logger
 from mainstay.jobs.worker import Worker
 from mainstay.ops import backlog
+from mainstay.ops.maintenance.lookout import Lookout
 
 log = get_logger()
 
@@ -23,7 +25,7 @@ _CHORES_EVERY_S = 60.0
 
 
 def main() -> None:
-    with child.begun("worker") as stores, git_tools(stores) as tools:
+    with child.begun("worker") as stores, git_tools(stores) as tools, looking_out(stores) as lookout:
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
         chores = Chores(stores, tools)
@@ -32,13 +34,13 @@ def main() -> None:
         )
         beside.start()
         child.say_ready()
-        worker = _worker(stores, chores)
+        worker = _worker(stores, chores, lookout)
         with listening(stores.settings, wake=worker.wake):
             worker.run(stop)
         _try("finish", chores.finish)
 
 
-def _worker(stores: Stores, chores: Chores) -> Worker:
+def _worker(stores: Stores, chores: Chores, lookout: Lookout) -> Worker:
     return Worker(
         database=stores.database,
         ledger=stores.ledger,
@@ -47,6 +49,7 @@ def _worker(stores: Stores, chores: Chores) -> Worker:
         periodics=chores.periodics,
         clock=SYSTEM,
         after_each=connections.close_all,
+        is_paused=pauses(lookout),
     )
 
 

@@ -67,8 +67,11 @@ class Worker:
         lease_s: int = 60,
         poll_s: float = 0.5,
         after_each: Callable[[], None] = lambda: None,
+        is_paused: Callable[[str], bool] = lambda _name: False,
     ) -> None:
         """`event_handlers`: topic, then name of the handler; a topic with none is known and ignored.
+
+        A job for whose name `is_paused` says so stays in the queue; one that runs is not disturbed.
 
         `after_each` runs in the thread of each task when it ends, such as to let go of connections.
         """
@@ -83,6 +86,7 @@ class Worker:
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._after_each = after_each
+        self._is_paused = is_paused
         self._event_threads = ThreadPoolExecutor(threads_max, thread_name_prefix="event")
         self._job_threads = ThreadPoolExecutor(threads_max, thread_name_prefix="job")
         self._events: dict[Future[bool], Event] = {}
@@ -183,7 +187,7 @@ class Worker:
         with self._database.write() as tx:
             jobs = queue.take(
                 tx,
-                names=self._handlers,
+                names=[name for name in self._handlers if not self._is_paused(name)],
                 owner=self.owner,
                 now_ms=self._clock.now_ms(),
                 lease_s=self._lease_s,

@@ -19,7 +19,7 @@ def read(database: Database, key: str) -> str | None:
     with database.read() as tx:
         if tx.row(_TABLE_EXISTS[tx.dialect]) is None:
             return None
-        return _value_of(tx, key)
+        return value_of(tx, key)
 
 
 def write(database: Database, key: str, value: str) -> None:
@@ -38,18 +38,33 @@ def ensure(database: Database, key: str, make: Callable[[], str]) -> str:
             "INSERT INTO instance_setting (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
             (key, make()),
         )
-        value = _value_of(tx, key)
+        value = value_of(tx, key)
     assert value is not None
+    return value
+
+
+def update(database: Database, key: str, change: Callable[[str | None, Transaction], str]) -> str:
+    """Put `change(value)` in the place of the value, and return it. Of two at once, one sees the other's."""
+    with database.write() as tx:
+        # Whoever changes the row has it to the end of the transaction; an empty one is nobody's value yet.
+        (before,) = tx.rows(
+            "INSERT INTO instance_setting (key, value) VALUES (?, '')"
+            " ON CONFLICT (key) DO UPDATE SET key = excluded.key RETURNING value",
+            (key,),
+        )[0]
+        value = change(str(before) or None, tx)
+        tx.execute("UPDATE instance_setting SET value = ? WHERE key = ?", (value, key))
     return value
 
 
 def take_out(tx: Transaction, key: str) -> str | None:
     """The value, which is not kept any longer; None when there was none."""
-    value = _value_of(tx, key)
+    value = value_of(tx, key)
     tx.execute("DELETE FROM instance_setting WHERE key = ?", (key,))
     return value
 
 
-def _value_of(tx: Transaction, key: str) -> str | None:
+def value_of(tx: Transaction, key: str) -> str | None:
+    """The value, read in a transaction of the caller's."""
     row = tx.row("SELECT value FROM instance_setting WHERE key = ?", (key,))
     return None if row is None else str(row[0])

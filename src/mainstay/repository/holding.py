@@ -1,5 +1,7 @@
 """Requests that wait for a database that is away, in the event loop: they keep no thread busy meanwhile.
 
+They may wait for something else in the same manner (`Cause`).
+
 How many wait is limited. Who comes later is refused at once, with a hint when to try again: a node must not
 collect a day's requests in memory because its database is gone.
 """
@@ -7,22 +9,37 @@ collect a day's requests in memory because its database is gone.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
-from mainstay.foundation.metrics import counter, gauge
+from mainstay.foundation.metrics import Counter, Gauge, counter, gauge
 from mainstay.storage.database import DatabaseAway
 from mainstay.storage.hold import Patience
 
 Result = TypeVar("Result")
 
-_HELD = gauge("database_waiting_requests", "Requests that wait for the database to come back.")
-_ENDS = counter("database_waits_total", "Requests that had to wait for the database.", ["outcome"])
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What is waited for: an event for the log, and numbers."""
+
+    event: str
+    held: Gauge
+    ends: Counter
+
+
+DATABASE = Cause(
+    event="database.awaited",
+    held=gauge("database_waiting_requests", "Requests that wait for the database to come back."),
+    ends=counter("database_waits_total", "Requests that had to wait for the database.", ["outcome"]),
+)
 
 
 class Waiting:
     """All waiting requests of one door."""
 
-    def __init__(self, *, hold_s: float, waiting_max: int) -> None:
+    def __init__(self, *, hold_s: float, waiting_max: int, cause: Cause = DATABASE) -> None:
+        self._cause = cause
         self._hold_s = hold_s
         self._waiting_max = waiting_max
         self._waiting = 0
@@ -37,12 +54,12 @@ class Waiting:
         try:
             return await attempt()
         except on as failed:
-            patience = Patience(self._hold_s)
+            patience = Patience(self._hold_s, event=self._cause.event)
             pause_s = patience.after_failure(failed)
             if pause_s is None:
                 raise
             if self._waiting >= self._waiting_max:
-                _ENDS.labels("refused").inc()
+                self._cause.ends.labels("refused").inc()
                 raise
         return await self._wait(attempt, on, patience, pause_s)
 
@@ -62,7 +79,7 @@ class Waiting:
         pause_s: float,
     ) -> Result:
         self._waiting += 1
-        _HELD.inc()
+        self._cause.held.inc()
         outcome = "ended"
         try:
             while True:
@@ -80,5 +97,5 @@ class Waiting:
                     return result
         finally:
             self._waiting -= 1
-            _HELD.dec()
-            _ENDS.labels(outcome).inc()
+            self._cause.held.dec()
+            self._cause.ends.labels(outcome).inc()

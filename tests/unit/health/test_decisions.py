@@ -91,19 +91,27 @@ def test_the_comprehensive_check_names_the_first_problem() -> None:
 @pytest.mark.parametrize(
     ("phase", "role", "maintenance", "status"),
     [
-        ("ready", "single", False, 200),
-        ("ready", "active", False, 200),
-        ("ready", "passive", False, 503),
-        ("ready", "single", True, 503),
-        ("draining", "single", False, 503),
+        ("ready", "single", "off", 200),
+        ("ready", "active", "off", 200),
+        ("ready", "passive", "off", 503),
+        ("ready", "single", "full", 503),
+        ("ready", "single", "read-only", 200),
+        ("draining", "single", "off", 503),
     ],
 )
 def test_status_is_200_only_where_people_are_served(
-    phase: str, role: str, maintenance: bool, status: int
+    phase: str, role: str, maintenance: str, status: int
 ) -> None:
     answer = decisions.node_status(NodeView(phase=phase), role=role, maintenance=maintenance, lag_s=0.0)
     assert answer.status == status
-    assert body(answer) == {"role": role, "maintenance": maintenance, "lag_s": 0.0}
+    mode = {} if maintenance == "off" else {"maintenance_mode": maintenance}
+    assert body(answer) == {"role": role, "maintenance": bool(mode), "lag_s": 0.0, **mode}
+
+
+def test_maintenance_takes_no_node_out_of_rotation() -> None:
+    answer = decisions.readiness(NodeView(phase="ready"), maintenance="full")
+    assert (answer.status, body(answer)["maintenance"]) == (200, "full")
+    assert "maintenance" not in body(decisions.readiness(NodeView(phase="ready")))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.1"])

@@ -12,6 +12,7 @@ from mainstay.doors.api import paths  # noqa: F401 - registers the converters us
 from mainstay.doors.api.endpoint import Endpoint, unknown_route
 from mainstay.doors.api.endpoints import (
     about,
+    application,
     branches,
     cluster,
     commits,
@@ -36,6 +37,8 @@ ROUTES: dict[str, type[Endpoint]] = {
     "version": about.Version,
     "metadata": about.Metadata,
     "cluster/nodes": cluster.Nodes,
+    "application/settings": application.ApplicationSettings,
+    "maintenance": application.MaintenanceState,
     "user": users.CurrentUser,
     "user/status": users.OwnStatus,
     "user/keys": keys.OwnKeys,

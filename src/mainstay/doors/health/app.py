@@ -74,8 +74,12 @@ class HealthDoor:
         role: str = "single",
         is_well: Callable[[str], bool] = lambda _dependency: False,
         peer_token: Secret = NO_TOKEN,
+        maintenance: Callable[[], str] = lambda: "off",
     ) -> None:
-        """`is_well` says whether a dependency answers now; `peer_token` opens only that question."""
+        """`is_well` says whether a dependency answers now; `peer_token` opens only that question.
+
+        `maintenance` names the mode: `off`, `read-only` or `full`.
+        """
         self._dependencies = dependencies
         self._view = view
         self._allowlist = allowlist
@@ -84,6 +88,7 @@ class HealthDoor:
         self._role = role
         self._is_well = is_well
         self._peer_token = peer_token
+        self._maintenance = maintenance
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="health")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - no body is read
@@ -100,7 +105,9 @@ class HealthDoor:
         if scope["method"] not in ("GET", "HEAD"):
             return NOT_FOUND
         if scope["path"] == "/status":
-            return decisions.node_status(self._view(), role=self._role, maintenance=False, lag_s=0.0)
+            return decisions.node_status(
+                self._view(), role=self._role, maintenance=self._maintenance(), lag_s=0.0
+            )
         if not self._may_ask(scope):
             return NOT_FOUND
         return await self._tell(scope)
@@ -124,7 +131,7 @@ class HealthDoor:
                 return decisions.health()
             case "/-/readiness":
                 checks = await self._look(_LOOKS[""]) if with_all else []
-                return decisions.readiness(self._view(), checks)
+                return decisions.readiness(self._view(), checks, maintenance=self._maintenance())
             case "/-/liveness":
                 return decisions.liveness(self._view())
             case "/-/metrics":

@@ -85,15 +85,18 @@ def health() -> Answer:
     return Answer(200, f"{BRAND} OK".encode())
 
 
-def readiness(view: NodeView, checks: Sequence[Check] = ()) -> Answer:
+def readiness(view: NodeView, checks: Sequence[Check] = (), *, maintenance: str = "off") -> Answer:
     """May this node take traffic? `checks` are the dependencies, and only given when all were asked for:
 
-    a database that is away must not make a balancer drop every node at once.
+    a database that is away must not make a balancer drop every node at once. Nor must maintenance: somebody
+    has to tell people of it, and to let the excepted addresses in.
     """
     everything = [Check(name="master_check", problem=_own_problem(view)), *checks]
     failed = any(check.problem for check in everything)
     body: dict[str, Any] = {"status": "failed" if failed else "ok"}
     body.update({check.name: [check.as_json()] for check in everything})
+    if maintenance != "off":
+        body["maintenance"] = maintenance
     return _json(503 if failed else 200, body)
 
 
@@ -129,10 +132,16 @@ def comprehensive(checks: Sequence[Check], *, as_json: bool) -> Answer:
     return Answer(status, message.encode())
 
 
-def node_status(view: NodeView, *, role: str, maintenance: bool, lag_s: float) -> Answer:
-    """`/status`: 200 when people can be served here, 503 on a passive, draining or maintained node."""
-    serves = view.phase == "ready" and not maintenance and role in {"single", "active"}
-    return _json(200 if serves else 503, {"role": role, "maintenance": maintenance, "lag_s": lag_s})
+def node_status(view: NodeView, *, role: str, maintenance: str, lag_s: float) -> Answer:
+    """`/status`: 200 when people can be served here, 503 on a passive, draining or closed node.
+
+    Read-only is serving: whoever follows this must not take clones away from people.
+    """
+    serves = view.phase == "ready" and maintenance != "full" and role in {"single", "active"}
+    body: dict[str, Any] = {"role": role, "maintenance": maintenance != "off", "lag_s": lag_s}
+    if maintenance != "off":
+        body["maintenance_mode"] = maintenance
+    return _json(200 if serves else 503, body)
 
 
 def skew_problem(skew_ms: int) -> str:

@@ -22,6 +22,9 @@ from mainstay.foundation.logs import bound, get_logger
 from mainstay.foundation.metrics import counter, histogram
 from mainstay.git.protocol.services import Service
 from mainstay.git.protocol.ssh_command import SshCommand, UnknownSshCommand, parse
+from mainstay.ops.maintenance.decisions import Deed
+from mainstay.ops.maintenance.lookout import FAILOVER, Closed, Held, Lookout, always_open
+from mainstay.ops.maintenance.state import HOLD_S_MAX
 from mainstay.product.projects.admission import Admission, GitGate, SshKey, project_path
 from mainstay.repository.face import GitFace
 from mainstay.repository.holding import Waiting
@@ -37,6 +40,9 @@ Result = TypeVar("Result")
 EXIT_OK = 0
 EXIT_REFUSED = 1
 EXIT_UNKNOWN_COMMAND = 127
+
+_GRACE_S = 5.0
+"""Beyond the longest hold of a planned failover, whose end is decreed, not measured here."""
 
 _COMMANDS = counter("ssh_commands_total", "Git commands over SSH.", ["service", "outcome"])
 _SECONDS = histogram("ssh_seconds", "From the command to its exit.", ["service"])
@@ -85,10 +91,13 @@ class Conversations:
         clock: Clock,
         clone_url: Callable[[str], str],
         waiting: Waiting | None = None,
+        maintenance: Lookout | None = None,
+        held_max: int = 0,
     ) -> None:
         """`clone_url` makes the address of a project's path, to be shown to who has just made it.
 
-        A command waits in `waiting` at its beginning, while the database is away.
+        A command waits in `waiting` at its beginning, while the database is away; `held_max` of them wait
+        while `maintenance` holds writes.
         """
         self._service = service
         self._gate = gate
@@ -96,6 +105,8 @@ class Conversations:
         self._clock = clock
         self._clone_url = clone_url
         self._waiting = waiting or Waiting(hold_s=0, waiting_max=0)
+        self._maintenance = maintenance or always_open(clock)
+        self._switchover = Waiting(hold_s=HOLD_S_MAX + _GRACE_S, waiting_max=held_max, cause=FAILOVER)
 
     async def hold(self, asked: Asked, line: Line) -> int:
         """Serve one command; return the exit code. Raises `ClientGone`, `OutcomeUnknown`: hang up."""
@@ -129,6 +140,7 @@ class Conversations:
 
     async def _serve(self, asked: Asked, line: Line, note: _Note, request_id: str) -> None:
         command = None if asked.command is None else parse(asked.command)
+        await self._meet_maintenance(asked, command)
         if command is None:
             note.actor = await self._in_thread(lambda: self._identify(asked))
             await line.write(_greeting(note.actor).encode())
@@ -139,6 +151,15 @@ class Conversations:
             await self._upload_pack(admission, asked, line)
         else:
             await self._receive_pack(admission, asked, line, request_id)
+
+    async def _meet_maintenance(self, asked: Asked, command: SshCommand | None) -> None:
+        """Before anything is read from the client. Raises `Closed`, and `Held` when too many wait."""
+        is_push = command is not None and command.service is Service.RECEIVE_PACK
+
+        async def check() -> None:
+            self._maintenance.check(Deed.PUSH if is_push else Deed.FETCH, address=asked.address)
+
+        await self._switchover.through(check, on=Held)
 
     def _identify(self, asked: Asked) -> Actor:
         return self._gate.identify(SshKey(asked.fingerprint), address=asked.address)
@@ -210,6 +231,8 @@ def _sentence(error: MainstayError) -> str:
     """One text for every missing thing: the message may say more than the actor should know."""
     if isinstance(error, NotFound):
         return "repository not found"
+    if isinstance(error, Closed):
+        return str(error)
     if isinstance(error, Unavailable):
         return f"{error}; try again in {error.retry_after_s} s"
     return str(error)

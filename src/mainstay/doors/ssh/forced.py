@@ -13,6 +13,7 @@ from mainstay.doors.ssh.conversation import EXIT_REFUSED, Asked, Conversations
 from mainstay.doors.ssh.settings import SshSettings
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import OutcomeUnknown
+from mainstay.ops.maintenance.lookout import Lookout
 from mainstay.product.projects.admission import GitGate
 from mainstay.repository.face import GitFace
 from mainstay.repository.holding import Waiting
@@ -29,6 +30,7 @@ async def serve_forced(
     settings: SshSettings,
     clock: Clock,
     clone_url: Callable[[str], str],
+    maintenance: Lookout | None = None,
 ) -> int:
     """Hold one conversation and return the exit code of the process."""
     line = await _StandardLine.open(idle_s_max=settings.idle_s_max)
@@ -40,6 +42,8 @@ async def serve_forced(
             clock=clock,
             clone_url=clone_url,
             waiting=Waiting(hold_s=settings.hold_s, waiting_max=settings.held_max),
+            maintenance=maintenance,
+            held_max=settings.held_max,
         )
         try:
             code = await conversations.hold(asked, line)

@@ -22,6 +22,7 @@ from mainstay.doors.ssh.settings import SshSettings
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.proxy_header import Endpoint
+from mainstay.ops.maintenance.lookout import Lookout
 from mainstay.product.projects.admission import GitGate
 from mainstay.repository.face import GitFace
 from mainstay.repository.holding import Waiting
@@ -96,6 +97,7 @@ async def serve(
     settings: SshSettings,
     clock: Clock,
     clone_url: Callable[[str], str],
+    maintenance: Lookout | None = None,
 ) -> SshServer:
     """Listen and serve until `stop`. `clone_url` makes the address of a project's path, to be shown.
 
@@ -105,7 +107,14 @@ async def serve(
     threads = ThreadPoolExecutor(settings.gate_threads, thread_name_prefix="ssh-gate")
     waiting = Waiting(hold_s=settings.hold_s, waiting_max=settings.held_max)
     conversations = Conversations(
-        service=service, gate=gate, threads=threads, clock=clock, clone_url=clone_url, waiting=waiting
+        service=service,
+        gate=gate,
+        threads=threads,
+        clock=clock,
+        clone_url=clone_url,
+        waiting=waiting,
+        maintenance=maintenance,
+        held_max=settings.held_max,
     )
     crowd = Crowd(settings)
 

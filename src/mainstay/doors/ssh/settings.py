@@ -34,6 +34,6 @@ class SshSettings:
     hold_s: float = 0.0
     """How long a key or a command waits at its beginning for a database that is away."""
     held_max: int = 200
-    """Keys and commands that wait so; more are refused at once."""
+    """Keys and commands that wait so; more are refused at once. As many pushes wait for a failover."""
     gate_threads: int = 8
     """Threads that ask the database who may."""

@@ -31,12 +31,15 @@ def page(title: str, content: str, *, head: str = "") -> bytes:
     ).encode()
 
 
-def front_page(*, http_url: str, ssh_url: str) -> bytes:
-    """Where am I, and how do I push. Says no version: that is for people who signed in."""
+def front_page(*, http_url: str, ssh_url: str, notice: str = "") -> bytes:
+    """Where am I, and how do I push. Says no version: that is for people who signed in.
+
+    `notice` is HTML to stand above it.
+    """
     path = "<var>YOUR-NAME</var>/<var>PROJECT</var>.git"
     over_http, over_ssh = f"{html.escape(http_url)}/{path}", f"{html.escape(ssh_url)}/{path}"
     content = (
-        "<h1>Git that stays up</h1>"
+        f"{notice}<h1>Git that stays up</h1>"
         '<p class="lead">This node is ready for your pushes.</p>'
         "<h2>Push a repository</h2>"
         f"<pre>git remote add origin {over_http}\ngit push -u origin HEAD</pre>"

@@ -15,6 +15,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from mainstay.doors.web.closed import HEADER as MAINTENANCE
 from mainstay.doors.web.headers import SAFETY
 from mainstay.doors.web.pages import error_answer
 from mainstay.foundation.logs import get_logger
@@ -205,6 +206,8 @@ def request_headers(scope: Scope) -> "CIMultiDict[str]":
     headers[RAW_QUERY] = quote_from_bytes(scope["query_string"], safe=_PRINTABLE)
     headers[CLIENT_ADDRESS] = scope["client"][0]
     headers[SCHEME] = scope["scheme"]
+    if "maintenance" in scope:
+        headers[MAINTENANCE] = scope["maintenance"]
     return headers
 
 

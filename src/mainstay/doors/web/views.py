@@ -5,6 +5,8 @@ from urllib.parse import unquote, urlsplit
 
 from django.http import HttpRequest, HttpResponse
 
+from mainstay.doors.web.closed import HEADER as MAINTENANCE
+from mainstay.doors.web.closed import banner_html
 from mainstay.doors.web.pages import STYLE, error_answer, front_page, go_import_page
 from mainstay.foundation.settings import from_environment
 
@@ -19,7 +21,8 @@ def front(request: HttpRequest) -> HttpResponse:
     """`/`."""
     host = _external_url(request)
     ssh = _ssh_url(urlsplit(host).hostname or "localhost")
-    return HttpResponse(front_page(http_url=host, ssh_url=ssh))
+    notice = banner_html(request.headers.get(MAINTENANCE, ""))
+    return HttpResponse(front_page(http_url=host, ssh_url=ssh, notice=notice))
 
 
 def style(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's signature

@@ -1,0 +1,27 @@
+"""Maintenance mode in the processes of a node: how each keeps up with it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mainstay.boot.stores import Stores
+from mainstay.cluster.line import open_line
+from mainstay.foundation.clock import SYSTEM
+from mainstay.ops.maintenance import switch
+from mainstay.ops.maintenance.lookout import LINE_LIMIT_S, Lookout
+
+
+def lookout_of(stores: Stores) -> Lookout:
+    """On a line of its own: a pool that is full of waiting pushes must not keep the news out."""
+    line = open_line(stores.settings.database_url, limit_s=LINE_LIMIT_S)
+    return Lookout(lambda: switch.look(line), clock=SYSTEM, close=line.close)
+
+
+@contextmanager
+def looking_out(stores: Stores) -> Iterator[Lookout]:
+    """For the length of the block, for a process that has no better place to start and stop it."""
+    lookout = lookout_of(stores)
+    lookout.start()
+    try:
+        yield lookout
+    finally:
+        lookout.stop()
