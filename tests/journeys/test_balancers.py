@@ -44,6 +44,19 @@ class Scene:
         seen = self.ask(path)
         return seen["node"] if isinstance(seen, dict) else f"status {seen}"
 
+    def push(self, path: str) -> tuple[int, str]:
+        """The status, and who answered."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.balancer.http_port, timeout=10)
+        try:
+            connection.putrequest("POST", path)
+            connection.putheader("Content-Length", "6")
+            connection.endheaders()
+            connection.send(b"a pack")
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
     def banner(self) -> str:
         with socket.create_connection(("127.0.0.1", self.balancer.ssh_port), timeout=10) as line:
             return line.makefile("rb").read().decode()
@@ -168,6 +181,26 @@ def test_after_the_death_of_a_node_the_next_request_is_answered_at_once(both: Sc
     assert both.node_of(path) in {"n1", "n2", "n3"} - {home}
     assert both.banner() in {"n1", "n2", "n3"} - {home}
     assert time.monotonic() - started_s < 10  # a tenth of a second, and a machine that has other work
+
+
+def test_who_alone_is_without_the_database_is_not_asked_for_long(both: Scene) -> None:
+    """By 502 it says that it did nothing. What else goes wrong at a node is no reason to ask all others."""
+    path = "/team/engine.git/info/refs"
+    home = next(node for node in both.nodes if node.name == both.node_of(path))
+    home.status = 502
+    assert both.node_of(path) in {"n1", "n2", "n3"} - {home.name}
+    home.status = 503
+    wait_for(lambda: both.node_of(path) == "status 503", "its own refusal is passed on")
+
+
+def test_a_small_push_is_asked_of_another_node_where_nothing_happened(haproxy: Scene) -> None:
+    home = next(node for node in haproxy.nodes if node.name == haproxy.node_of("/team/engine.git/info/refs"))
+    assert haproxy.push("/team/engine.git/git-receive-pack") == (200, home.name)
+    home.status = 502
+    status, name = haproxy.push("/team/engine.git/git-receive-pack")
+    assert (status, name != home.name) == (200, True)
+    home.status = 503
+    assert haproxy.push("/team/engine.git/git-receive-pack")[0] == 503
 
 
 def test_a_drain_turns_new_connections_away_and_cuts_nobody(haproxy: Scene) -> None:

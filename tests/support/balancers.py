@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from mainstay.provision.balancers.description import BalancedNode, Balancer
 from mainstay.provision.balancers.haproxy import haproxy_configuration
@@ -67,6 +67,8 @@ class FakeNode:
         self.name = name
         self.readiness = 200
         """What it answers; 0: nothing at all."""
+        self.status = 200
+        """By what it answers requests about repositories."""
         self.bodies: list[bytes] = []
         """Pieces of bodies as they came, of all requests."""
         self.go_on = threading.Event()
@@ -88,9 +90,10 @@ class FakeNode:
         self.die()
 
     def die(self) -> None:
-        """Stop listening; from now on connections are refused."""
+        """Hang up; from now on connections are refused."""
         self._http.shutdown()
         self._http.server_close()
+        self._http.hang_up()
         with contextlib.suppress(OSError):
             self._banner.shutdown(socket.SHUT_RDWR)
         self._banner.close()
@@ -112,6 +115,21 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     node: FakeNode
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.lines: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        line, address = super().get_request()
+        self.lines.append(line)
+        return line, address
+
+    def hang_up(self) -> None:
+        """On connections that were kept for later, too."""
+        for line in self.lines:
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: object) -> None:
         """A client that goes is no news."""
@@ -135,14 +153,22 @@ class _Answers(BaseHTTPRequestHandler):
             self._stream()
         else:
             seen = [[name.lower(), value] for name, value in self.headers.items()]
-            self._answer(200, json.dumps({"node": node.name, "headers": seen, "path": self.path}).encode())
+            self._answer(
+                node.status, json.dumps({"node": node.name, "headers": seen, "path": self.path}).encode()
+            )
 
     def do_POST(self) -> None:
+        if length := self.headers.get("Content-Length"):
+            self.server.node.bodies.append(self.rfile.read(int(length)))
+        else:
+            self._read_pieces()
+        self._answer(self.server.node.status, self.server.node.name.encode())
+
+    def _read_pieces(self) -> None:
         while size := int(self.rfile.readline(), 16):
             self.server.node.bodies.append(self.rfile.read(size))
             self.rfile.readline()
         self.rfile.readline()
-        self._answer(200, self.server.node.name.encode())
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)

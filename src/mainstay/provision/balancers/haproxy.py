@@ -79,8 +79,9 @@ _WHERE = f"""\
     default_backend anything"""
 
 _PUSH_RETRIES = """\
-    # A push is asked again only of who did nothing: he was not reached, or says so by 502. Only a small
-    # one, because what was sent must still be there.
+    # A push is asked again only of who did nothing: he was not reached, or says so by 502. Only a small one,
+    # which is waited for: what was sent must still be here.
+    http-request wait-for-body time 10s if { req.hdr(content-length) -m int lt 8192 }
     retry-on conn-failure 502"""
 
 _SAFE_RETRIES = """\
