@@ -33,7 +33,9 @@ strace:strace:kills at every system call
 curl:curl:plain HTTP clients
 git-lfs:git-lfs:LFS clients
 systemd-analyze:systemd:the units in deploy/
-promtool:prometheus:the alerts in deploy/"
+promtool:prometheus:the alerts in deploy/
+named:bind9:DNS that a promotion changes
+keepalived:keepalived:an address that follows a promotion"
 [ "$kind" != bench ] || wanted="postgres:postgresql:PostgreSQL as the database
 ssh:openssh-client:Git over SSH
 sshd:openssh-server:the SSH peer

@@ -38,6 +38,8 @@ _DEBIAN_PACKAGES = {
     "wrk": "wrk",
     "systemd-analyze": "systemd",
     "promtool": "prometheus",
+    "named": "bind9",
+    "keepalived": "keepalived",
 }
 _START_S_MAX = 60
 _STOP_S_MAX = 20

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from mainstay.boot import steering
 from mainstay.boot.membership import secrets_of
 from mainstay.boot.settings import OPTION_NAMES, NodeSettings, as_text, assemble
 from mainstay.boot.stores import Stores
@@ -29,6 +30,7 @@ LOCAL = (
     "web_threads",
     "log_format",
     "log_level",
+    *steering.NAMES,
 )
 """Settings of one node. All others are the same on every node and go with the bundle."""
 _ALWAYS_SAID = ("database_url", "object_store")

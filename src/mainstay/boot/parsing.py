@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from mainstay.cluster.softstate import location_of
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import Secret
+from mainstay.provision.traffic.records import Record, parse_record
 from mainstay.storage.objects.location import parse_location
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
@@ -46,6 +47,26 @@ def address(text: str) -> Address:
 
 def address_or_none(text: str) -> Address | None:
     return address(text) if text else None
+
+
+def address_of_name_server(text: str) -> Address | None:
+    """HOST or HOST:PORT; name servers listen on 53."""
+    if not text:
+        return None
+    has_port = text.endswith("]") is False and (text.count(":") == 1 or text.startswith("["))
+    return address(text if has_port else f"[{text.strip('[]')}]:53" if ":" in text else f"{text}:53")
+
+
+def file_or_none(text: str) -> Path | None:
+    """An absolute path, because a node may be started anywhere."""
+    if text and not Path(text).is_absolute():
+        raise Invalid(f"{text!r} is not an absolute path")
+    return Path(text) if text else None
+
+
+def dns_records(text: str) -> tuple[Record, ...]:
+    """Records with commas between."""
+    return tuple(parse_record(part) for part in text.split(",") if part.strip())
 
 
 def roles(text: str) -> frozenset[Role]:

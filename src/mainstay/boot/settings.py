@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mainstay.boot import parsing
+from mainstay.boot import parsing, steering
 from mainstay.boot.parsing import Address, DoorName, Networks, Role
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import LogFormat, Secret
 from mainstay.foundation.settings import environment
+from mainstay.ops.traffic.choice import Provider, Traffic, problems_on_disk
+from mainstay.provision.traffic.records import Record
 
 
 class InvalidSettings(Invalid):
@@ -99,6 +101,30 @@ class NodeSettings:
     managed one that replicates out of sight), `object_store`. Shown as declared, never as verified."""
     stale_reads_seconds: int
     """How long fetches go on from what is known while the database is away; 0: not at all."""
+    on_promote: Path | None
+    """A program to run when this site has become the primary; see docs/run/traffic.md."""
+    on_demote: Path | None
+    """The same when it is the primary no more."""
+    hook_seconds: int
+    """How long such a program may take."""
+    dns_provider: Provider
+    """Who keeps the names that follow the primary: `rfc2136` (servers that take updates), `route53`."""
+    dns_records: tuple[Record, ...]
+    """`NAME TYPE TTL SITE=VALUE SITE=VALUE`, such as
+    `git.example.org A 60 berlin=192.0.2.1 paris=198.51.100.1`; types A, AAAA and CNAME."""
+    dns_server: Address | None
+    """RFC 2136: HOST or HOST:PORT of the server that takes updates."""
+    dns_zone: str
+    """RFC 2136: the zone there, such as `example.org`."""
+    dns_zone_id: str
+    """Route 53: the id of the hosted zone."""
+    dns_key_file: Path | None
+    """File with mode 0600. RFC 2136: what `tsig-keygen NAME` prints. Route 53: keys as the AWS tools keep
+    them; none: the usual places of AWS."""
+    dns_endpoint: str
+    """Route 53: the URL of another service that speaks its protocol."""
+    dns_seconds: int
+    """How long a promotion waits for its names to move, all together."""
     log_format: LogFormat
     log_level: str
 
@@ -143,6 +169,17 @@ _OPTIONS: Mapping[str, _Option] = {
     "push_hold_seconds": _Option(parsing.whole_number(0, 3600), "60"),
     "declared_ha": _Option(parsing.words("balancer", "database", "object_store")),
     "stale_reads_seconds": _Option(parsing.whole_number(0, 86_400), "0"),
+    "on_promote": _Option(parsing.file_or_none),
+    "on_demote": _Option(parsing.file_or_none),
+    "hook_seconds": _Option(parsing.whole_number(1, 600), "30"),
+    "dns_provider": _Option(parsing.one_of("none", "rfc2136", "route53"), "none"),
+    "dns_records": _Option(parsing.dns_records),
+    "dns_server": _Option(parsing.address_of_name_server),
+    "dns_zone": _Option(parsing.host),
+    "dns_zone_id": _Option(str),
+    "dns_key_file": _Option(parsing.file_or_none),
+    "dns_endpoint": _Option(parsing.external_url),
+    "dns_seconds": _Option(parsing.whole_number(1, 300), "20"),
     "log_format": _Option(parsing.one_of("auto", "json", "text"), "auto"),
     "log_level": _Option(parsing.one_of("debug", "info", "warning", "error"), "info"),
 }
@@ -155,7 +192,15 @@ def load(flags: Mapping[str, str | None], *, config: Path | None = None) -> Node
     given = environment()
     data = _data_directory(flags.get("data"), given)
     values, problems = _read_file(_config_file(data, config, given))
-    return assemble(data, [_known(flags), _known(given), values], problems=problems)
+    settings = assemble(data, [_known(flags), _known(given), values], problems=problems)
+    if found := problems_on_disk(traffic_of(settings)):
+        raise InvalidSettings(found)
+    return settings
+
+
+def traffic_of(settings: NodeSettings) -> Traffic:
+    """How clients are led to the primary: for `ops.traffic`."""
+    return steering.chosen({name: getattr(settings, name) for name in steering.NAMES})
 
 
 def load_for_command(data: Path | None) -> NodeSettings:
@@ -185,6 +230,7 @@ def assemble(
             found.append(f"{name}: {error}")
     if values.get("https") and not (values.get("tls_certificate") and values.get("tls_key")):
         found.append("https: needs tls_certificate and tls_key, the PEM files of a certificate")
+    found += steering.problems_of(values)
     if found:
         raise InvalidSettings(found)
     if values["drain_notice_seconds"] is None:

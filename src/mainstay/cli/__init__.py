@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "completion": "Print the shell's completion script.",
     "config": "Look at the settings.",
     "debug": "Tools for those who break things on purpose.",
+    "dns": "Names that follow the primary.",
     "doctor": "Look for what is wrong, and for what is single.",
     "fsck": "Verify packs, manifests and the log of refs.",
     "job": "Look at the queue of jobs, and try again what failed.",
