@@ -22,7 +22,7 @@ from mainstay.git.protocol.pktline import DELIM, FLUSH, encode
 from mainstay.storage.database.postgresql import PostgresqlDatabase
 from support.git_client import GitClient, fsck
 from support.node import Node
-from support.people import Person, person
+from support.people import Person, person, project_id
 from support.postgres import PostgresServer
 from support.process_tree import Sampled
 from support.servers import free_port, wait_until
@@ -189,6 +189,71 @@ def test_a_large_push_and_its_clone_leave_the_app_node_small(cluster: Cluster) -
         shutil.rmtree(cluster.client(name))
 
 
+def test_pages_and_the_api_work_without_a_repository(cluster: Cluster, engine: str) -> None:
+    git, ada = cluster.ada.git, cluster.ada
+    tip = git("rev-parse", "main", cwd=cluster.client("engine"))
+    repository = f"projects/{project_id(engine)}/repository"
+    with Sampled(cluster.app) as sampled:
+        assert ada.must("GET", f"{repository}/branches/main")["commit"]["id"] == tip
+        assert [each["id"] for each in ada.must("GET", f"{repository}/commits?per_page=1")] == [tip]
+        assert ada.must("GET", f"{repository}/commits/{tip[:10]}")["id"] == tip
+        assert ada.must("GET", f"{repository}/tags/v1")["message"] == "One."
+        ada.must("POST", f"{repository}/branches", {"branch": "by-api", "ref": tip[:12]})
+        made = ada.must("POST", f"{repository}/tags", {"tag_name": "v2", "ref": "main", "message": "Two."})
+        assert (made["message"], made["commit"]["id"]) == ("Two.", tip)
+        again = ada.api("POST", f"{repository}/tags", {"tag_name": "v2", "ref": "main", "message": "Two."})
+        assert (again.status, again.body) == (400, {"message": "Tag v2 already exists"})
+        assert ada.api("GET", f"{repository}/commits/{'1' * 40}").status == 404
+        readme = {"path": "readme", "name": "readme", "initialize_with_readme": True}
+        ada.must("POST", "projects", readme)
+    assert sampled.git_peak_mib == 0, "no git runs on the app node"
+    refs = git.refs(ada.url(engine))
+    assert (refs["refs/heads/by-api"], refs["refs/tags/v2"]) == (tip, made["target"])
+    where = cluster.client("readme")
+    git("clone", "--quiet", ada.url("ada/readme"), where)
+    assert (where / "README.md").read_text() == "# readme\n"
+    fsck(git, where)
+    assert cluster.repositories_on_the_app_node() == []
+    assert not (cluster.app.data / "cache" / "copies").exists()
+
+
+def test_a_git_node_that_dies_costs_nobody_a_page_or_a_tag(cluster: Cluster, engine: str) -> None:
+    """Killed while pages are asked for, and killed right after the commit of a tag."""
+    ada = cluster.ada
+    cluster.all_serving()
+    path = _placed_project(cluster, "tagged", "git1")
+    ada.git("push", "--quiet", ada.url(path), "main", cwd=cluster.client("engine"))
+    repository = f"projects/{project_id(path)}/repository"
+    _restart(cluster.git["git1"], {"MAINSTAY_FAILPOINTS": "push.committed=kill"})
+    cluster.all_serving()
+    _wait_until_asked(cluster, path, "git1")
+    broken_off = _broken_off_changes(cluster.app)
+    over = threading.Event()
+    answers: list[int] = []
+
+    def look() -> None:
+        while not over.is_set():
+            answers.append(ada.api("GET", f"{repository}/commits").status)
+
+    looking = [threading.Thread(target=look) for _ in range(2)]
+    for each in looking:
+        each.start()
+    try:
+        made = ada.must("POST", f"{repository}/tags", {"tag_name": "v1", "ref": "main", "message": "One."})
+        so_far = len(answers)
+        wait_until(lambda: len(answers) > so_far + 10, timeout_s=60, what="pages go on")
+    finally:
+        over.set()
+        for each in looking:
+            each.join(60)
+    assert set(answers) == {200}
+    assert _broken_off_changes(cluster.app) == broken_off + 1
+    assert ada.must("GET", f"{repository}/tags/v1")["target"] == made["target"]
+    assert ada.must("POST", f"{repository}/tags", {"tag_name": "v2", "ref": "main", "message": "Two."})
+    assert cluster.repositories_on_the_app_node() == []
+    _restart(cluster.git["git1"], {})
+
+
 def test_a_git_node_that_dies_costs_nobody_a_clone(cluster: Cluster, engine: str) -> None:
     git, ada = cluster.ada.git, cluster.ada
     cluster.all_serving()
@@ -340,6 +405,11 @@ def _asks(cluster: Cluster, path: str, name: str) -> bool:
 
 def _served(node: Node) -> int:
     return node.log.read_text(errors="replace").count("nodes.answered")
+
+
+def _broken_off_changes(node: Node) -> int:
+    lines = node.log.read_text(errors="replace").splitlines()
+    return sum("rpc.not_served" in line and '"call":"write"' in line.replace(" ", "") for line in lines)
 
 
 def _slow_clone(
