@@ -63,6 +63,11 @@ def server(directory: Path) -> Server:
     )
 
 
+def server_in(data: Path) -> Server:
+    """The one that the node in this data directory runs."""
+    return Server(data / "postgresql", data / "run" / "postgresql", account=server_account())
+
+
 class SiteAuthority:
     """An authority, and the certificates that it signs."""
 

@@ -172,7 +172,12 @@ class DataPlane:
         state = read_state(self._layout.state)
         running = state.processes if state else {}
         settings = self._stores.settings
-        for name in process_names(settings.data_processes, settings.roles, rpc=settings.rpc is not None):
+        for name in process_names(
+            settings.data_processes,
+            settings.roles,
+            rpc=settings.rpc is not None,
+            database=settings.database_is_managed,
+        ):
             PROCESS_UP.labels(name).set(name in running and running[name].ready)
             RESTARTS.labels(name).set(running[name].restarts if name in running else 0)
 

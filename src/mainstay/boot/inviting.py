@@ -47,6 +47,11 @@ def check_joinable(settings: NodeSettings) -> None:
             "the database is SQLite, which lives on one machine: move to PostgreSQL (docs/run/joining.md),"
             " then machines can join"
         )
+    if settings.database_is_managed:
+        raise CannotBeJoined(
+            "the database is run by this node, and other nodes do not reach it: add a replica instead"
+            " (docs/run/managed-postgresql.md), or move to a PostgreSQL that all nodes reach"
+        )
     location = parse_location(settings.object_store)
     if isinstance(location, MemoryLocation) or (
         isinstance(location, DirectoryLocation) and _is_inside(location.path, settings.data)

@@ -44,6 +44,15 @@ class Layout:
         return self.run / "web.sock"
 
     @property
+    def database(self) -> Path:
+        """The PostgreSQL server that this node runs itself, with `database_url = managed`."""
+        return self.data / "postgresql"
+
+    @property
+    def database_sockets(self) -> Path:
+        return self.run / "postgresql"
+
+    @property
     def metrics(self) -> Path:
         return self.run / "metrics"
 

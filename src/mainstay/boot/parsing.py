@@ -19,6 +19,8 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 Role = Literal["web", "git", "ssh", "worker"]
 DoorName = Literal["http", "https", "ssh"]
 
+MANAGED = "managed"
+"""As the database: a PostgreSQL server that the node runs itself."""
 _PORT_MAX = 65535
 _NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _HOST_NAME = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?){1,32}")
@@ -118,6 +120,8 @@ def _is_ip(text: str) -> bool:
 
 
 def database_url(text: str) -> str:
+    if text == MANAGED:
+        return text
     scheme = urlsplit(text).scheme
     if scheme == "sqlite":
         if not text.startswith("sqlite:///") or text == "sqlite:///":
@@ -125,7 +129,7 @@ def database_url(text: str) -> str:
         return text
     if scheme in ("postgresql", "postgres"):
         return text
-    raise Invalid(f"a database is sqlite:///PATH or postgresql://…, not {scheme or text!r}")
+    raise Invalid(f"a database is sqlite:///PATH, postgresql://… or managed, not {scheme or text!r}")
 
 
 def object_store(text: str) -> str:

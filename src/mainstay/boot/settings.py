@@ -18,11 +18,13 @@ from typing import Any
 from urllib.parse import quote
 
 from mainstay.boot import parsing, steering
+from mainstay.boot.layout import Layout
 from mainstay.boot.parsing import Address, DoorName, Networks, Role
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import LogFormat, Secret
 from mainstay.foundation.settings import environment
 from mainstay.ops.traffic.choice import Provider, Traffic, problems_on_disk
+from mainstay.provision.socket_url import socket_url
 from mainstay.provision.traffic.records import Record
 
 
@@ -43,7 +45,8 @@ class NodeSettings:
     http: Address
     ssh: Address
     database_url: str
-    """`sqlite:///PATH` or `postgresql://…`."""
+    """`sqlite:///PATH`, `postgresql://…`, or `managed`: a PostgreSQL server that this node runs itself in its
+    data directory, of which the URL is kept here."""
     object_store: str
     """`file:///PATH`, `s3://BUCKET/PREFIX`, …"""
     redis_url: str
@@ -127,6 +130,10 @@ class NodeSettings:
     """How long a promotion waits for its names to move, all together."""
     log_format: LogFormat
     log_level: str
+
+    @property
+    def database_is_managed(self) -> bool:
+        return self.database_url == managed_url(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +240,17 @@ def assemble(
     found += steering.problems_of(values)
     if found:
         raise InvalidSettings(found)
+    is_managed = values["database_url"] == parsing.MANAGED
     if values["drain_notice_seconds"] is None:
-        values["drain_notice_seconds"] = _drain_notice_s(values["database_url"])
+        values["drain_notice_seconds"] = 0 if is_managed else _drain_notice_s(values["database_url"])
+    if is_managed:
+        values["database_url"] = managed_url(data)
     return NodeSettings(data=data, **values)
+
+
+def managed_url(data: Path) -> str:
+    """Where the server of `database_url = managed` answers."""
+    return socket_url(Layout(data).database_sockets)
 
 
 def _drain_notice_s(database_url: str) -> int:
@@ -255,8 +270,14 @@ def remember(settings: NodeSettings) -> None:
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as out:
-        json.dump({**as_text(settings), "health_token": ""}, out)
+        json.dump(_memorable(settings), out)
     fresh.replace(file)
+
+
+def _memorable(settings: NodeSettings) -> dict[str, str]:
+    """Without what commands do not need, and so that it holds wherever the data directory is moved."""
+    managed = {"database_url": parsing.MANAGED} if settings.database_is_managed else {}
+    return {**as_text(settings), **managed, "health_token": ""}
 
 
 def _remembered(data: Path) -> dict[str, str]:

@@ -9,17 +9,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+DATABASE = "postgresql"
+"""The process that runs the node's own PostgreSQL."""
+
 
 def data_names(count: int) -> list[str]:
     """What the data processes are called: `data`, `data-2`, `data-3`, …"""
     return ["data", *(f"data-{number}" for number in range(2, count + 1))]
 
 
-def process_names(data_processes: int, roles: Collection[str], *, rpc: bool = False) -> list[str]:
-    """Every process of a node with these roles; `rpc`: it listens for other nodes."""
+def process_names(
+    data_processes: int, roles: Collection[str], *, rpc: bool = False, database: bool = False
+) -> list[str]:
+    """Every process of a node with these roles; `rpc`: for other nodes; `database`: its own."""
     by_role = [name for name in ("web", "ssh", "worker") if name in roles]
     to_others = ["rpc"] if rpc and "git" in roles else []
-    return ["serve", *data_names(data_processes), *by_role, *to_others]
+    own = [DATABASE] if database else []
+    return ["serve", *own, *data_names(data_processes), *by_role, *to_others]
 
 
 """`serve` is the supervisor; the others are its children."""

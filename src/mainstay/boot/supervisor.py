@@ -6,7 +6,8 @@ all are ready say what to type next. Run: restart what ends (`fate` decides). St
 1. readiness turns 503, and for `drain_notice_seconds` balancers have time to see it; then the data plane
    and SSH stop accepting and finish what is under way;
 2. the web process and the worker stop, because requests passed on by the data plane needed them;
-3. whatever is left after its time is killed. A second Ctrl-C does that at once.
+3. last the node's own database, where there is one (`database_url = managed`; it is also started first);
+4. whatever is left after its time is killed. A second Ctrl-C does that at once.
 """
 
 import os
@@ -27,7 +28,7 @@ from mainstay.boot.numbers import forget_dead
 from mainstay.boot.parsing import Role
 from mainstay.boot.process import Program, Running
 from mainstay.boot.settings import NodeSettings, as_text, remember
-from mainstay.boot.state import NodeState, Phase, ProcessState, data_names, write_state
+from mainstay.boot.state import DATABASE, NodeState, Phase, ProcessState, data_names, write_state
 from mainstay.boot.tls import certificate_of
 from mainstay.foundation import failpoints
 from mainstay.foundation.clock import SYSTEM, Clock
@@ -42,6 +43,8 @@ _TICK_S = 1.0
 _CRASH_PATIENCE = Schedule(attempts_max=40, first_pause_s=0.3, pause_max_s=0.3)
 """Six seconds or so."""
 _WEB_STOP_S = 10.0
+_DATABASE_STOP_S = 90.0
+"""It writes everything it has in memory."""
 _SLACK_S = 5.0
 """The processes keep to `drain_seconds` themselves; this much later they are not believed any more."""
 
@@ -102,6 +105,9 @@ class Supervisor:
             data_processes=settings.data_processes,
             roles=settings.roles,
         )
+        self._database = (
+            _program(DATABASE, module="managed_database") if settings.database_is_managed else None
+        )
         self._running: dict[str, Running] = {}
         self._failures: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
@@ -114,6 +120,7 @@ class Supervisor:
     def run(self) -> None:
         with _signals(self._ask_to_stop, self._selector):
             try:
+                self._start_database()
                 self._prepare()
                 for program in self._programs if not self._stops_asked else ():
                     self._start(program)
@@ -123,11 +130,24 @@ class Supervisor:
             finally:
                 self._kill_the_rest()
 
+    def _start_database(self) -> None:
+        """Everything else needs it, so it answers before anything else starts."""
+        if self._database is None or self._stops_asked:
+            return
+        self._start(self._database)
+        while not self._stops_asked and not self._is_ready(self._database.name):
+            self._turn()
+
+    def _is_ready(self, name: str) -> bool:
+        return name in self._running and self._running[name].ready
+
     def _prepare(self) -> None:
         """Run `boot.prepare`; it has said what is wrong, so its code is all that is left to pass on."""
         environment = {**self._environment, "MAINSTAY_PARENT_PID": str(os.getpid())}
         command = [sys.executable, "-m", "mainstay.boot.prepare"]
         # A session of its own: Ctrl-C waits for a migration to end instead of breaking it off.
+        if self._stops_asked:
+            return
         ended = subprocess.run(command, env=environment, check=False, start_new_session=True)
         if ended.returncode != 0 and not self._stops_asked:
             sys.exit(ended.returncode if ended.returncode > 0 else 1)
@@ -145,7 +165,7 @@ class Supervisor:
         for running in list(self._running.values()):
             if (code := running.exit_code()) is not None:
                 self._bury(running, code)
-        for program in self._programs:
+        for program in self._all_programs:
             if self._due_s.get(program.name, float("inf")) <= self._clock.monotonic_s():
                 del self._due_s[program.name]
                 self._start(program)
@@ -195,8 +215,13 @@ class Supervisor:
         running.forget()
         self._write_state()
 
+    @property
+    def _all_programs(self) -> Sequence[Program]:
+        """In start order."""
+        return [*([self._database] if self._database else []), *self._programs]
+
     def _all_ready(self) -> bool:
-        return len(self._running) == len(self._programs) and all(
+        return len(self._running) == len(self._all_programs) and all(
             each.ready for each in self._running.values()
         )
 
@@ -221,6 +246,8 @@ class Supervisor:
         self._wait_for_end(git_doors, within_s=self._settings.drain_seconds + _SLACK_S)
         self._ask_to_end(["web", "worker"])
         self._wait_for_end(["web", "worker"], within_s=_WEB_STOP_S)
+        self._ask_to_end([DATABASE])
+        self._wait_for_end([DATABASE], within_s=_DATABASE_STOP_S)
         log.info("boot.node_stopped", left=sorted(self._running))
 
     def _ask_to_end(self, names: Sequence[str]) -> None:

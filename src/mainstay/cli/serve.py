@@ -16,7 +16,9 @@ from mainstay.foundation import logs
 @click.option("--data", metavar="DIR", help="Where everything is kept.  [default: ./data]")
 @click.option("--http", metavar="HOST:PORT", help="Where to listen for HTTP.  [default: 127.0.0.1:8080]")
 @click.option("--ssh", metavar="HOST:PORT", help="Where to listen for SSH.  [default: 127.0.0.1:2222]")
-@click.option("--database-url", metavar="URL", help="sqlite:///PATH or postgresql://…  [default: in DATA]")
+@click.option(
+    "--database-url", metavar="URL", help="sqlite:///PATH, postgresql://…, managed.  [default: in DATA]"
+)
 @click.option("--object-store", metavar="URL", help="A directory, s3://BUCKET/…, …  [default: in DATA]")
 @click.option("--redis-url", metavar="URL", help="Soft state, may be lost at any time.  [default: none]")
 @click.option("--https", metavar="HOST:PORT", help="Where to end TLS here, too.  [default: nowhere]")

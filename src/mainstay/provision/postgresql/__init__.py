@@ -32,7 +32,7 @@ meanwhile, under a lock in its directory. What it was asked to be is kept in `wi
 
 from mainstay.provision.postgresql.primary import Follower, PortRefused, Primary
 from mainstay.provision.postgresql.programs import PostgresqlMissing, postgresql_programs
-from mainstay.provision.postgresql.server import CannotStart, RunElsewhere, Server, ServerDown
+from mainstay.provision.postgresql.server import BeingChanged, CannotStart, RunElsewhere, Server, ServerDown
 from mainstay.provision.postgresql.standby import (
     CannotRewind,
     HasData,
@@ -47,6 +47,7 @@ from mainstay.provision.postgresql.standby import (
 from mainstay.provision.postgresql.wishes import Credentials, Listen, Upstream, slot_of
 
 __all__ = [
+    "BeingChanged",
     "CannotRewind",
     "CannotStart",
     "Credentials",

@@ -17,13 +17,10 @@ from mainstay.foundation.clock import iso8601
 from mainstay.foundation.errors import Unavailable
 from mainstay.provision.postgresql.places import Places
 from mainstay.provision.postgresql.wishes import Upstream, Wishes, slot_of
+from mainstay.provision.socket_url import OWNER, SOCKET_PORT
 
 SUPERUSER: Final = "postgres"
-OWNER: Final = "mainstay"
-"""The role that owns the database of the same name, without rights beyond it but to look at statistics."""
 REPLICATION: Final = "replication"
-SOCKET_PORT: Final = 5432
-"""The name of the socket, wherever the TLS port is: the URL of a server never changes."""
 
 SAME_EVERYWHERE: Final[Mapping[str, int]] = {
     "max_connections": 300,

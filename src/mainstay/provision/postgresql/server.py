@@ -10,7 +10,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -21,12 +20,13 @@ from mainstay.foundation.logs import get_logger
 from mainstay.provision import processes
 from mainstay.provision.accounts import Account
 from mainstay.provision.postgresql import configuration, postmaster
-from mainstay.provision.postgresql.configuration import OWNER, REPLICATION, SOCKET_PORT, SUPERUSER
+from mainstay.provision.postgresql.configuration import REPLICATION, SUPERUSER
 from mainstay.provision.postgresql.places import Places
 from mainstay.provision.postgresql.postmaster import How
 from mainstay.provision.postgresql.programs import postgresql_programs
 from mainstay.provision.postgresql.tools import Tell, Tools
 from mainstay.provision.postgresql.wishes import Credentials, Wishes, read_wishes, write_whole, write_wishes
+from mainstay.provision.socket_url import OWNER, SOCKET_PORT, socket_url
 from mainstay.provision.waiting import tail
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ class Server:
 
     def url(self, database: str = OWNER) -> str:
         """For processes of this machine; the same whatever becomes of the server."""
-        host = quote(str(self._sockets), safe="")
-        return f"postgresql://{OWNER}@/{quote(database)}?host={host}&port={SOCKET_PORT}"
+        return socket_url(self._sockets, database)
 
     def tools(self) -> Tools:
         """The programs of the version that the data is of; the newest when there is none. Raises
@@ -444,9 +443,9 @@ class Server:
         fresh.replace(usual)
 
     def _users(self) -> list[str]:
-        """Who of this machine may be the superuser: we, and the account that could read its files anyway."""
+        """Who of this machine may be the superuser: we, and those who could read its files anyway."""
         ours = pwd.getpwuid(os.geteuid()).pw_name
-        return list(dict.fromkeys([ours, *([self.account.name] if self.account else [])]))
+        return list(dict.fromkeys([ours, "root", *([self.account.name] if self.account else [])]))
 
     def _refuse_root(self) -> None:
         if self.account is None and os.geteuid() == 0:
