@@ -91,7 +91,7 @@ class PairServer:
             )
         process = self._process
         wait_until(
-            self._answers,
+            self.answers,
             timeout_s=_START_S_MAX,
             what=f"start of PostgreSQL (see {self.log})",
             still_possible=lambda: process.poll() is None,
@@ -133,7 +133,7 @@ class PairServer:
             except ProcessLookupError:
                 continue
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             psycopg.connect(self.url(), connect_timeout=2).close()
         except psycopg.OperationalError:
