@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from mainstay.cache.outage import one_request
 from mainstay.cluster.rpc_tokens import TokenPair
 from mainstay.doors.nodes.content import ContentForNodes
 from mainstay.doors.nodes.incoming import Incoming, Receive
@@ -119,7 +120,7 @@ class NodeDoor:
             started_s=self._clock.monotonic_s(),
         )
         OPEN.inc()
-        with bound(request_id=_request_id(visit.headers)):
+        with bound(request_id=_request_id(visit.headers)), one_request():
             try:
                 await self._answer(visit)
             finally:
