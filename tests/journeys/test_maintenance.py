@@ -242,7 +242,11 @@ def test_the_api_is_gitlabs(site: Site) -> None:
 
 def test_what_is_scheduled_is_announced_and_begins_by_itself(site: Site) -> None:
     said = site.maintenance("on", "--mode", "full", "--at", "+1h", "--message", MESSAGE)
-    assert (said["mode"], said["scheduled"]) == ("off", "full")
+    assert (said["mode"], said["scheduled"], said["queues"]["storage.sweep"]["paused"]) == (
+        "off",
+        "full",
+        False,
+    )
 
     def banner() -> dict[str, Any] | None:
         told = site.ask("GET", "/").headers.get("x-mainstay-maintenance")
@@ -258,8 +262,6 @@ def test_what_is_scheduled_is_announced_and_begins_by_itself(site: Site) -> None
     assert SYSTEM.now_ms() >= at_ms
     late = site.node.run("maintenance", "on", "--at", "2020-01-01T00:00Z", check=False)
     assert (late.returncode, "past" in late.stderr) == (2, True)
-    on = site.node.run("maintenance", "on", "--at", "+1h", check=False)
-    assert "on already" in on.stderr
 
 
 def test_pushes_wait_for_a_planned_failover_and_lose_nothing(site: Site) -> None:
@@ -283,7 +285,7 @@ def test_pushes_wait_for_a_planned_failover_and_lose_nothing(site: Site) -> None
 
 
 def test_a_push_over_ssh_waits_too_and_is_refused_when_it_takes_too_long(site: Site) -> None:
-    site.decree(lambda database: switch.hold(database, for_s=4))
+    site.decree(lambda database: switch.hold(database, for_s=3))
     site.until_everybody_knows("hold")
     refused = site.push(over="ssh")
     assert not refused

@@ -30,7 +30,7 @@ def serve(stores: Stores, *, fingerprint: str, command: str | None, git_protocol
     with (
         scratch_directory(Layout(stores.settings.data)) as quarantine,
         closing(git_service(stores, quarantine=quarantine)) as service,
-        looking_out(stores) as maintenance,
+        looking_out(stores, briefly=True) as maintenance,
     ):
         return asyncio.run(
             serve_forced(

@@ -17,9 +17,12 @@ def lookout_of(stores: Stores) -> Lookout:
 
 
 @contextmanager
-def looking_out(stores: Stores) -> Iterator[Lookout]:
-    """For the length of the block, for a process that has no better place to start and stop it."""
-    lookout = lookout_of(stores)
+def looking_out(stores: Stores, *, briefly: bool = False) -> Iterator[Lookout]:
+    """For the length of the block. `briefly`: for one conversation, which is not worth a line of its own."""
+    if briefly:
+        lookout = Lookout(lambda: switch.look(stores.database), clock=SYSTEM)
+    else:
+        lookout = lookout_of(stores)
     lookout.start()
     try:
         yield lookout

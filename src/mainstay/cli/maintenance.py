@@ -68,13 +68,20 @@ def on(  # noqa: PLR0917 - click passes each option by its name
 
 
 @command.command("off")
+@click.option(
+    "--release",
+    is_flag=True,
+    help="Let writes go on, too, that a planned failover holds. Only when none is under way.",
+)
 @data_option
 @json_option
-def off(data: Path | None, as_json: bool) -> None:
+def off(release: bool, data: Path | None, as_json: bool) -> None:
     """Turn it off, and forget its schedule and its exceptions."""
     with opened(data, orm=False) as stores:
         from mainstay.ops.maintenance import switch  # noqa: PLC0415 - `--help` does not pay for a database
 
+        if release:
+            switch.release(stores.database)
         _show(stores.database, switch.turn_off(stores.database, by=_me()), as_json=as_json)
 
 

@@ -38,9 +38,9 @@ def front_page(*, http_url: str, ssh_url: str, notice: str = "") -> bytes:
     """
     path = "<var>YOUR-NAME</var>/<var>PROJECT</var>.git"
     over_http, over_ssh = f"{html.escape(http_url)}/{path}", f"{html.escape(ssh_url)}/{path}"
+    lead = "" if notice else '<p class="lead">This node is ready for your pushes.</p>'
     content = (
-        f"{notice}<h1>Git that stays up</h1>"
-        '<p class="lead">This node is ready for your pushes.</p>'
+        f"{notice}<h1>Git that stays up</h1>{lead}"
         "<h2>Push a repository</h2>"
         f"<pre>git remote add origin {over_http}\ngit push -u origin HEAD</pre>"
         "<p>Git asks for your user name and your password; a token does instead of the password. "
