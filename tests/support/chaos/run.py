@@ -1,7 +1,8 @@
 """`make chaos MINUTES=30 SEED=7`: a cluster under load, one fault after the other, and a table at the end.
 
 1. Power cuts of a single node (where root allows such disks).
-2. A third of the time, ten minutes at most: a node is killed every 30 seconds, and the share of answered operations counted.
+2. A third of the time, ten minutes at most: a node is killed every 30 seconds, and the share of answered
+   operations counted.
 3. A sixth of the time, 5 minutes at most: all nodes are restarted in turn (`rolling`).
 4. Every kind of fault once; then what is behind its goal (`quota`), then those that lose data where data can
    be lost, until the time is over.
