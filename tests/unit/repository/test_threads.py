@@ -100,11 +100,38 @@ def test_a_herd_at_one_gate_leaves_threads_for_others() -> None:
         for held in herd:
             held.may_enter.set()
         await asyncio.gather(*waiting[10:])
+        for held in [each for each in herd if each.entering.is_set()]:
+            await asyncio.to_thread(held.left.wait, DEADLINE_S)
 
     asyncio.run(crowd())
     threads.close()
     assert all(held.left.is_set() for held in herd if held.entering.is_set())
     assert all(held.left.is_set() for held in herd[10:])
+
+
+def test_work_for_one_repository_leaves_threads_for_others() -> None:
+    threads, may_end, lock = Threads(8), threading.Event(), threading.Lock()
+    running: list[int] = []
+
+    def work(number: int) -> int:
+        with lock:
+            running.append(number)
+        assert may_end.wait(DEADLINE_S)
+        return number
+
+    async def crowd() -> None:
+        waiting = [asyncio.create_task(threads.run_few(1, work, number)) for number in range(12)]
+        async with asyncio.timeout(DEADLINE_S):
+            assert await threads.run_few(2, lambda: "other") == "other"
+        assert len(running) <= 4
+        for task in waiting[:6]:
+            task.cancel()
+        await asyncio.wait(waiting[:6])
+        may_end.set()
+        assert await asyncio.gather(*waiting[6:]) == [*range(6, 12)]
+
+    asyncio.run(crowd())
+    threads.close()
 
 
 def test_ended_tasks_are_over_and_their_errors_are_theirs() -> None:
