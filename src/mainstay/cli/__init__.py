@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "Show all nodes and what is wrong.",
     "token": "Create and revoke tokens.",
     "user": "List and manage users.",
+    "witness": "Run a third vote for two sites.",
 }
 """Name and short help; `a-b` lives in the module `a_b`."""
 

@@ -238,12 +238,20 @@ class CloudStore:
             raise StoreAway(f"the object store does not answer (cannot {doing} {key!r})") from problem
 
 
-def _open(location: CloudLocation) -> S3Store | GCSStore | AzureStore:
-    client: ClientConfig = {**_CLIENT, "allow_http": location.allow_http}
+def open_for_leases(location: CloudLocation, *, seconds_max: int) -> S3Store | GCSStore | AzureStore:
+    """A store whose requests end soon and are not repeated: for `register`, whose users have deadlines."""
+    limit = f"{seconds_max}s"
+    client: ClientConfig = {"connect_timeout": limit, "read_timeout": limit, "timeout": limit}
+    return _open(location, client, {**_RETRIES, "max_retries": 0})
+
+
+def _open(
+    location: CloudLocation, client: "ClientConfig" = _CLIENT, retries: "RetryConfig" = _RETRIES
+) -> S3Store | GCSStore | AzureStore:
     common: dict[str, Any] = {
         "prefix": location.prefix or None,
-        "client_options": client,
-        "retry_config": _RETRIES,
+        "client_options": {**client, "allow_http": location.allow_http},
+        "retry_config": retries,
         "config": location.options,
     }
     try:
