@@ -148,6 +148,8 @@ def test_read_only_lets_people_look_and_fetch_and_nothing_else(site: Site) -> No
     )
     assert said["queues"]["repository.maintain"]["paused"] is True
     site.until_everybody_knows("read-only")
+    overall = json.loads(site.node.run("status", "--json").stdout)
+    assert (overall["verdict"], overall["maintenance"]) == ("ok", "read-only")
     for way in ("http", "ssh"):
         refused = site.push(over=way)
         assert not refused

@@ -26,6 +26,8 @@ class Seen:
     state: NodeState | None
     """Of the node on this data directory; None when none runs."""
     verdict: str = "down"
+    maintenance: str = "unknown"
+    """The mode in force, as the database says."""
     problems: list[str] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
     dependencies: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -100,15 +102,18 @@ def _look_at_database(settings: NodeSettings, seen: Seen) -> dict[str, Any]:
     from mainstay.cluster.line import open_line  # noqa: PLC0415 - same
     from mainstay.cluster.overview import problems_of, shape_of, verdict_of  # noqa: PLC0415 - same
     from mainstay.ops.database_facts import database_facts  # noqa: PLC0415 - same
+    from mainstay.ops.maintenance import switch  # noqa: PLC0415 - same
 
     line = open_line(settings.database_url, limit_s=_LOOK_S_MAX / 2)
     try:
         listing = nodes.list_nodes(line)
         facts = database_facts(line)
+        decree = switch.look(line)
     finally:
         line.close()
     seen.problems += problems_of(listing)
     seen.verdict = verdict_of(listing, seen.problems)
+    seen.maintenance = decree.state.mode_at(decree.now_ms).value
     seen.nodes = [shape_of(node, listing.now_ms) for node in listing.nodes]
     return facts
 
@@ -131,6 +136,7 @@ def _as_json(seen: Seen) -> dict[str, Any]:
     return {
         "verdict": seen.verdict,
         "problems": seen.problems,
+        "maintenance": seen.maintenance,
         "node": asdict(seen.state) if seen.state else None,
         "nodes": seen.nodes,
         "dependencies": seen.dependencies,
@@ -139,6 +145,8 @@ def _as_json(seen: Seen) -> dict[str, Any]:
 
 def _text(seen: Seen) -> str:
     parts = [f"Mainstay is {seen.verdict}.", *(f"  ! {problem}" for problem in seen.problems)]
+    if seen.maintenance not in ("off", "unknown"):
+        parts.append(f"  Maintenance mode is {seen.maintenance}: see `mainstay maintenance status`.")
     if seen.nodes:
         parts += ["", table(_HEAD, [_row(node) for node in seen.nodes])]
     parts += ["", table(["dependency", "state", ""], _dependency_rows(seen.dependencies))]
