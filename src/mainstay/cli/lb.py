@@ -1,6 +1,7 @@
 """`mainstay lb`: the configuration of a load balancer before the nodes.
 
 mainstay lb haproxy --tls balancer --certificate /etc/haproxy/site.pem > /etc/haproxy/haproxy.cfg
+mainstay lb keepalived --interface eth0 --address 10.0.0.10/24 --peer 10.0.0.2 > keepalived.conf
 """
 
 import shlex
@@ -18,6 +19,7 @@ from mainstay.provision.balancers.description import BalancedNode, Balancer, par
 from mainstay.provision.balancers.haproxy import haproxy_configuration
 from mainstay.provision.balancers.nginx import nginx_configuration
 from mainstay.provision.balancers.trying import Program, try_configuration
+from mainstay.provision.traffic.keepalived import FloatingAddress, keepalived_configuration
 
 _LOOK_S = 1.0
 _PORT = click.IntRange(0, 65535)
@@ -141,6 +143,57 @@ def watch(*, output: Path, reload_command: str, check: bool, data: Path | None, 
     while not check:
         time.sleep(_LOOK_S)
         rounds.turn()
+
+
+@command.command
+@click.option("--interface", required=True, metavar="NAME", help="Where the address is to be, such as eth0.")
+@click.option(
+    "--address",
+    "addresses",
+    multiple=True,
+    required=True,
+    metavar="IP/LENGTH",
+    help="The address that moves, such as 10.0.0.10/24; repeat it.",
+)
+@click.option(
+    "--peer", "peers", multiple=True, required=True, metavar="IP", help="Each other machine; repeat it."
+)
+@click.option("--source", default="", metavar="IP", help="This machine.  [default: as the interface has it]")
+@click.option(
+    "--state",
+    type=click.Choice(["auto", "master", "backup"]),
+    default="auto",
+    show_default=True,
+    help="To begin with; auto waits for what the nodes answer.",
+)
+@click.option(
+    "--router-id", type=int, default=51, show_default=True, help="The same on all machines, and no other's."
+)
+@click.option("--priority", type=int, default=100, show_default=True, help="The same on all machines.")
+@click.option(
+    "--settle",
+    "settle_s",
+    type=int,
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long requests at the old primary have to end.",
+)
+@click.option(
+    "--status-url",
+    default="http://127.0.0.1:8080/status",
+    show_default=True,
+    help="Of the node on this machine.",
+)
+@click.option("--notify", default="", metavar="FILE", help="A program to tell of moves; none is needed.")
+@click.option("--check", is_flag=True, help="Ask the real program whether it takes this; print nothing else.")
+def keepalived(*, check: bool, addresses: tuple[str, ...], peers: tuple[str, ...], **given: Any) -> None:
+    """Print a configuration for keepalived 2.2 or newer: an address that follows the primary.
+
+    VRRP by unicast between machines of one network; `/status` decides who has the address.
+    """
+    floating = FloatingAddress(addresses=addresses, peers=peers, **given)
+    _answer("keepalived", keepalived_configuration(floating), check=check)
 
 
 def _answer(program: Program, text: str, *, check: bool) -> None:

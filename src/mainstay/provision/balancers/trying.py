@@ -1,17 +1,26 @@
 """Let the real program say whether it takes a configuration."""
 
+import os
+import pwd
 import shutil
 import subprocess  # noqa: TID251 - the real program is the judge
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from mainstay.foundation.errors import Invalid, NotFound
 
-Program = Literal["haproxy", "nginx"]
+Program = Literal["haproxy", "nginx", "keepalived"]
 
 _PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin"
 _TRY_S_MAX = 30
+_ARGUMENTS: Mapping[Program, tuple[str, ...]] = {
+    "haproxy": ("-c", "-f"),
+    "nginx": ("-t", "-c"),
+    "keepalived": ("--config-test", "--use-file"),
+}
 
 
 class ProgramAway(NotFound):
@@ -30,19 +39,31 @@ def try_configuration(program: Program, text: str) -> str:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / f"{program}.conf"
         file.write_text(text)
-        arguments = ["-c", "-f", str(file)] if program == "haproxy" else ["-t", "-c", str(file)]
-        return _run(found, arguments)
+        if program != "keepalived":
+            return _run(found, [*_ARGUMENTS[program], str(file)])
+        # As root keepalived before 2.2.8 ends itself in the middle of its own test (its issue 2617).
+        file.chmod(0o644)
+        Path(directory).chmod(0o755)
+        return _run(found, [*_ARGUMENTS[program], str(file)], becoming=_nobody())
 
 
-def _run(program: str, arguments: list[str]) -> str:
+def _nobody() -> Mapping[str, Any]:
+    """For a program that must not be root."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+
+
+def _run(program: str, arguments: list[str], *, becoming: Mapping[str, Any] = MappingProxyType({})) -> str:
     try:
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [program, *arguments],
             capture_output=True,
             text=True,
             check=False,
             timeout=_TRY_S_MAX,
             stdin=subprocess.DEVNULL,
+            **becoming,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigurationRefused(f"{program} could not be asked: {error}") from error
