@@ -16,7 +16,7 @@ from support.servers import wait_until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("pair")]
 
-SLOW_MACHINE_S = 1.5
+SLOW_MACHINE_S = 3.0
 """Beside the promise: the look at the metrics itself takes time while other tests run."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mainstay.boot.entrance import Door, Entrance
 from mainstay.cli.maintenance import NotAMoment, moment_ms
 from mainstay.doors.ssh.conversation import Asked, Conversations
 from mainstay.doors.web.closed import Front, banner_html, maintenance_page
@@ -16,7 +17,7 @@ from mainstay.foundation.clock import ManualClock
 from mainstay.foundation.errors import Unavailable
 from mainstay.ops.maintenance.decisions import API_SENTENCE, CLOSED_SENTENCE, PUSH_SENTENCE, Deed
 from mainstay.ops.maintenance.lookout import Closed, Held, Lookout
-from mainstay.ops.maintenance.routes import DeedOf, deed_of_git, deed_of_request
+from mainstay.ops.maintenance.routes import DeedOf, deed_of_git, deed_of_request, never_closed
 from mainstay.ops.maintenance.state import OPEN, Maintenance, Mode
 from mainstay.ops.maintenance.switch import Seen
 from support.asgi import Reply
@@ -184,6 +185,26 @@ def test_who_may_is_led_on_and_hears_of_it() -> None:
     assert (fetched.status, fetched.headers, "maintenance" in app.scopes[0]) == (200, {}, False)
     quiet, app = meet(OPEN, Asker("POST", "/api/v4/projects"))
     assert (quiet.status, quiet.headers) == (200, {})
+
+
+@pytest.mark.parametrize(
+    ("method", "door", "status"),
+    [
+        ("POST", Door("forgotten", lambda _scope: True, App()), 503),
+        ("GET", Door("forgotten", lambda _scope: True, App()), 200),
+        ("POST", Door("machines", lambda _scope: True, App(), never_closed), 200),
+    ],
+)
+def test_a_door_that_says_nothing_about_maintenance_takes_no_writes(
+    method: str, door: Door, status: int
+) -> None:
+    entrance = Entrance(
+        [door], trusted_proxies=(), is_draining=lambda: False, front=Front(lookout(Decree(READ_ONLY)))
+    )
+    asker = Asker(method, "/new")
+    asker.scope |= {"type": "http", "scheme": "http"}
+    asyncio.run(entrance(asker.scope, asker.receive, asker.send))
+    assert asker.reply.status == status
 
 
 def test_an_excepted_address_is_led_on_and_a_claimed_one_is_not() -> None:
