@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from mainstay.foundation.errors import MainstayError
-from mainstay.provision.traffic import dns_update, zones
+from mainstay.provision.traffic import asking, dns_update, zones
 from mainstay.provision.traffic.dns_update import Rfc2136Zone
 from mainstay.provision.traffic.records import Found, Mark, Wanted, parse_record
 from mainstay.provision.traffic.route53 import Boto3Missing, Route53Zone
-from mainstay.provision.traffic.zones import DnsAway, DnsRefused, NameServer, Zone, ZoneMismatch
-from support.name_server import KEY_NAME, OTHER_ZONE, ZONE, name_server
+from mainstay.provision.traffic.zones import DnsAway, DnsRefused, NameServer, NotAsTold, Zone, ZoneMismatch
+from support.name_server import KEY_NAME, OTHER_ZONE, POLICY_ZONE, ZONE, name_server
 from support.name_server import NameServer as Bind
 from support.route53 import Route53, route53
 from support.servers import free_port
@@ -78,6 +78,18 @@ def test_a_zone_that_takes_no_updates(bind: Bind) -> None:
         zone.rehearse(record, zone.look(record))
 
 
+def test_no_more_rights_than_the_manual_gives(bind: Bind) -> None:
+    zone = bind.zone_with(zone=POLICY_ZONE)
+    record = parse_record(f"git.{POLICY_ZONE} A 60 one=192.0.2.1")
+    zone.rehearse(record, zone.look(record))
+    zone.replace(record, zone.look(record), WANTED)
+    zone.rehearse(record, zone.look(record))
+    assert bind.ask(record.name, "A") == ["192.0.2.1"]
+    other = parse_record(f"www.{POLICY_ZONE} A 60 one=192.0.2.1")
+    with pytest.raises(DnsRefused, match=f"refuses to change www.{POLICY_ZONE}"):
+        zone.rehearse(other, zone.look(other))
+
+
 def test_a_clock_that_is_wrong(bind: Bind, monkeypatch: pytest.MonkeyPatch) -> None:
     really = dns_update.dns.message.time.time
     monkeypatch.setattr(dns_update.dns.message.time, "time", lambda: really() - 3600)
@@ -100,6 +112,15 @@ def test_a_cname_in_the_way(bind: Bind) -> None:
         bind.zone_with().look(parse_record(f"alias.{ZONE} A 60 one=192.0.2.1"))
 
 
+def test_a_name_with_other_records_cannot_become_a_cname(bind: Bind) -> None:
+    """BIND takes such an update, and leaves it undone."""
+    record = parse_record(f"long.{ZONE} CNAME 60 one=ns1.{ZONE}")
+    wanted = replace(WANTED, values=record.values_of("one"))
+    with pytest.raises(NotAsTold, match="a name with other records cannot have a CNAME, so look for those"):
+        zones.move(record, wanted, zone=bind.zone_with(), sleep=lambda _: None)
+    assert bind.ask(record.name, "A") == ["192.0.2.1"]
+
+
 def test_a_server_that_is_away(bind: Bind) -> None:
     zone = replace(bind.zone_with(), port=free_port())
     assert sentence(zone, DnsAway).endswith("cannot be reached: [Errno 111] Connection refused")
@@ -114,11 +135,12 @@ def test_a_server_that_says_nothing(bind: Bind, monkeypatch: pytest.MonkeyPatch)
         assert "did not answer within" in sentence(zone, DnsAway)
 
 
-def test_the_servers_that_the_world_asks(bind: Bind) -> None:
+def test_the_servers_that_the_world_asks(bind: Bind, monkeypatch: pytest.MonkeyPatch) -> None:
     (first,) = bind.zone_with().name_servers()
     assert (first.name, first.problem) == (f"ns1.{ZONE}", "")
     assert first.serial is not None
 
+    monkeypatch.setattr(asking, "EXCHANGE_S_MAX", 0.3)
     bind.add("ns1.example.test", "A", "127.0.0.9")
     try:
         (away,) = bind.zone_with().name_servers()
@@ -183,6 +205,17 @@ def test_no_credentials_at_all(amazon: Route53, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     zone = Route53Zone(amazon.zone_id, endpoint=amazon.endpoint)
     assert sentence(zone, DnsRefused).startswith("no credentials for Route 53: set dns_key_file, or give")
+
+
+def test_what_is_slow_to_spread_is_done_all_the_same(
+    amazon: Route53, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zone = amazon.zone_with()
+    pending = {"ChangeInfo": {"Status": "PENDING"}}
+    monkeypatch.setattr(zone._client, "get_change", lambda **_: pending)
+    record = parse_record(f"slow.{ZONE} A 60 one=192.0.2.1")
+    said = zones.move(record, WANTED, zone=zone)
+    assert said.endswith("nothing -> 192.0.2.1 (the last of Amazon's name servers follow within a minute)")
 
 
 def test_route_53_away(amazon: Route53, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,8 +171,9 @@ class Deaf:
     def look(self, record: Any) -> Found:
         return self._zone.look(record)
 
-    def replace(self, *_: Any) -> None:
+    def replace(self, *_: Any) -> str:
         self.updates += 1
+        return ""
 
 
 def test_an_update_that_is_not_to_be_seen_afterwards_is_no_success(kept: Kept) -> None:

@@ -25,6 +25,8 @@ from support.servers import end, free_port, is_listening, program, scratch_direc
 ZONE = "example.test"
 OTHER_ZONE = "other.test"
 """Is there too, but its key may not change anything in it."""
+POLICY_ZONE = "policy.test"
+"""Its key may change `git.policy.test` as docs/run/traffic.md says, and nothing else."""
 KEY_NAME = "mainstay-one"
 _ZONE_TEXT = """\
 $TTL 300
@@ -90,7 +92,7 @@ def name_server() -> Iterator[NameServer]:
     path = program("named")
     with scratch_directory("bind-") as directory:
         port, control = free_port(), directory / "named.conf"
-        for zone in (ZONE, OTHER_ZONE):
+        for zone in (ZONE, OTHER_ZONE, POLICY_ZONE):
             (directory / f"{zone}.zone").write_text(_ZONE_TEXT)
         write_key(directory / "key", name=KEY_NAME)
         write_key(directory / "stranger", name="stranger")
@@ -125,9 +127,18 @@ def _wait_for_zone(server: NameServer) -> None:
 
 def _configuration(directory: Path, port: int) -> str:
     """A log of its own, no control channel, no questions to the world."""
+    policy = (
+        f"update-policy {{ grant {KEY_NAME} name git.{POLICY_ZONE} A;"
+        f" grant {KEY_NAME} name _mainstay-epoch.git.{POLICY_ZONE} TXT; }}"
+    )
+    rights = {
+        ZONE: f'allow-update {{ key "{KEY_NAME}"; }}',
+        OTHER_ZONE: "allow-update { none; }",
+        POLICY_ZONE: policy,
+    }
     zones = "".join(
-        f'zone "{zone}" {{ type primary; file "{directory}/{zone}.zone"; allow-update {{ {who} }}; }};\n'
-        for zone, who in ((ZONE, f'key "{KEY_NAME}";'), (OTHER_ZONE, "none;"))
+        f'zone "{zone}" {{ type primary; file "{directory}/{zone}.zone"; {right}; }};\n'
+        for zone, right in rights.items()
     )
     return f"""\
 include "{directory}/key";

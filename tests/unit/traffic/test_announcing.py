@@ -34,7 +34,7 @@ class Memory:
         self.faults.get(record.name, lambda: None)()
         return self.found.get(record.name, Found())
 
-    def replace(self, record: Record, found: Found, wanted: Wanted) -> None:
+    def replace(self, record: Record, found: Found, wanted: Wanted) -> str:
         if self.found.get(record.name, Found()) != found:
             raise ChangedMeanwhile("changed")
         self.updates += 1
@@ -44,6 +44,7 @@ class Memory:
             marks=frozenset({str(wanted.mark)}),
             mark_ttl_s=wanted.ttl_s,
         )
+        return ""
 
     def rehearse(self, record: Record, found: Found) -> None:
         self.faults.get(f"rehearse {record.name}", lambda: None)()

@@ -57,12 +57,13 @@ class Rfc2136Zone:
         marks, mark_ttl_s = self._records(record.mark_name, "TXT")
         return Found(values=values, ttl_s=ttl_s, marks=marks, mark_ttl_s=mark_ttl_s)
 
-    def replace(self, record: Record, found: Found, wanted: Wanted) -> None:
+    def replace(self, record: Record, found: Found, wanted: Wanted) -> str:
         update = self._update_if(record, found)
         name, mark_name = dns.name.from_text(record.name), dns.name.from_text(record.mark_name)
         update.replace(name, wanted.ttl_s, record.type, *_dotted(record, wanted.values))
         update.replace(mark_name, wanted.ttl_s, "TXT", f'"{wanted.mark}"')
         self._send(update, record)
+        return ""
 
     def rehearse(self, record: Record, found: Found) -> None:
         """Take away what is not there, both from the record and from its mark: nothing changes."""

@@ -15,6 +15,7 @@ from mainstay.provision.traffic.records import Found, Keep, Record, Wanted, deci
 
 EXCHANGE_S_MAX = 4.0
 """One question or one update."""
+_HINT = "; a name with other records cannot have a CNAME, so look for those"
 _SCHEDULE = Schedule(attempts_max=4, first_pause_s=0.3, pause_max_s=2.0)
 
 
@@ -55,8 +56,11 @@ class Zone(Protocol):
         """What the authoritative server says now."""
         ...
 
-    def replace(self, record: Record, found: Found, wanted: Wanted) -> None:
-        """Record and mark together. Raises `ChangedMeanwhile` unless both are still as `found`."""
+    def replace(self, record: Record, found: Found, wanted: Wanted) -> str:
+        """Record and mark together. Raises `ChangedMeanwhile` unless both are still as `found`.
+
+        Returns what is worth adding to a success, by default nothing.
+        """
         ...
 
     def rehearse(self, record: Record, found: Found) -> None:
@@ -91,11 +95,11 @@ def _move_once(record: Record, wanted: Wanted, *, zone: Zone, by_hand: bool) -> 
     decision = decide(record, found, wanted, by_hand=by_hand)
     if isinstance(decision, Keep):
         return decision.reason
-    zone.replace(record, found, wanted)
+    remark = zone.replace(record, found, wanted)
     after = zone.look(record)
     if not isinstance(decide(record, after, wanted, by_hand=by_hand), Keep):
         raise NotAsTold(
             f"{record.name}: the server took the update, and still answers {shown(after.values)}"
-            f" instead of {shown(wanted.values)}"
+            f" instead of {shown(wanted.values)}{_HINT if record.type == 'CNAME' else ''}"
         )
-    return decision.reason
+    return decision.reason + remark
