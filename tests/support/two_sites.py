@@ -7,7 +7,7 @@ here is everything around it: time, messages, a database that is a list, and cli
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -396,6 +396,10 @@ class Site:
         if candidacy.asked is not None:
             self._settle(candidacy, seen)
             return
+        named = candidacy.named(seen, now_s=self._now_s)
+        if named is not None:
+            self._reign_by(named)
+            return
         if seen is None or not self._may_take_over(candidacy, seen):
             return
         self._is_following = False
@@ -411,14 +415,17 @@ class Site:
     def _settle(self, candidacy: Candidacy, seen: Seen | None) -> None:
         granted = candidacy.looked(seen)
         if granted is not None and seen is not None:
-            self.reign(Claim(granted.record.epoch, self.name))
-            assert self.tenure is not None
-            self.tenure.begin(seen.version, granted.record, sent_s=granted.sent_s)
-            self.world.promoted(self)
+            self._reign_by(replace(granted, version=seen.version))
         elif candidacy.asked is None:
             self._is_following = True
         else:
             self._claim(candidacy)
+
+    def _reign_by(self, granted: Swap) -> None:
+        self.reign(Claim(granted.record.epoch, self.name))
+        assert self.tenure is not None
+        self.tenure.begin(granted.version, granted.record, sent_s=granted.sent_s)
+        self.world.promoted(self)
 
     def _claim(self, candidacy: Candidacy) -> None:
         asked = candidacy.asked

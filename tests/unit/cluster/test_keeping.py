@@ -220,6 +220,25 @@ class TestWatcher:
         assert scene.watcher.look(), "the look shows that it was granted"
         assert scene.replica.did == ["stopped", "promoted"]
 
+    def test_what_was_granted_before_a_restart_is_found_after_it(self, scene: Scene) -> None:
+        scene.keeper.name_standby("BERLIN")
+        scene.pass_time(10)
+        scene.witness.loses_answers = True
+        assert not scene.watcher.look()
+        scene.witness.loses_answers = False
+        again = Watcher(
+            BERLIN, witness=scene.witness, follower=scene.replica, terms=TERMS, clock_s=scene.clock_s
+        )
+        scene.pass_time(10)
+        assert again.promise(3), "it does not know yet"
+        scene.pass_time(9.9)
+        assert not again.look()
+        scene.pass_time(0.1)
+        assert again.look()
+        assert scene.replica.did == ["stopped", "stopped", "promoted"]
+        assert scene.replica.granted is not None
+        assert scene.replica.granted.sent_s + TERMS.usable_s < scene.now_s, "its lease counts as over"
+
     def test_a_primary_that_comes_back_in_time_keeps_the_lease(self, scene: Scene) -> None:
         scene.keeper.name_standby("BERLIN")
         scene.pass_time(10)

@@ -81,6 +81,18 @@ class Candidacy:
         self._highest = max(self._highest, seen.record.epoch)
         return None
 
+    def named(self, seen: Seen | None, *, now_s: float) -> Swap | None:
+        """A question of before a restart that was granted: this site is named, and has not reigned yet.
+
+        It may go on, after what it has promised since: nothing was acknowledged that it has not confirmed.
+        The lease of that question counts as over.
+        """
+        if self._asked is not None or seen is None or now_s < self._promised_until_s:
+            return None
+        if seen.record.primary != self.me.site_id or seen.record.renewal > 0:
+            return None
+        return Swap(seen.version, seen.record, now_s - self._terms.term_s)
+
     def _record(self, before: Record) -> Record:
         return Record(
             epoch=before.epoch + 1,

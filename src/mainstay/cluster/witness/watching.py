@@ -103,7 +103,9 @@ class Watcher:
             self._say(Verdict(False, str(away)))
             return False
         with self._turn:
-            granted = self._settle(seen) if self._candidacy.asked else self._consider(seen)
+            granted = self._named(seen) or (
+                self._settle(seen) if self._candidacy.asked else self._consider(seen)
+            )
         if granted is None:
             return False
         log.info("witness.taken_over", epoch=granted.record.epoch, because=self.latest.because)
@@ -114,6 +116,14 @@ class Watcher:
         while not self._stopping.wait(self._terms.renew_every_s):
             if self.look():
                 return
+
+    def _named(self, seen: Seen | None) -> Granted | None:
+        """What was granted before this process was started."""
+        named = self._candidacy.named(seen, now_s=self._clock_s())
+        if named is None or self._follower.position() is None:
+            return None
+        self._follower.stop_following()
+        return Granted(named.record, named.version, named.sent_s)
 
     def _consider(self, seen: Seen | None) -> Granted | None:
         if not self._may(seen) or seen is None:
