@@ -6,6 +6,7 @@ stops the server, so it must be the last that is told to stop; when it is killed
 """
 
 import os
+import pwd
 import signal
 import sys
 import time
@@ -39,7 +40,7 @@ def server_of(data: Path, *, tell: Callable[[str], None] = lambda _line: None) -
     """The server of the node in this data directory, running or not."""
     layout = Layout(data)
     make_directories(layout)
-    account = server_account()
+    account = _account_for(data)
     if account is not None:
         _let_through(layout, account)
     return Server(layout.database, layout.database_sockets, account=account, tell=tell)
@@ -85,6 +86,15 @@ def _launch(server: Server) -> None:
             continue
         log.info("database.started", pid=server.pid(), url=server.url())
         return
+
+
+def _account_for(data: Path) -> Account | None:
+    """Root runs the server of a service as the user of that service, who owns the directory."""
+    owner = data.stat().st_uid
+    if os.geteuid() == 0 and owner != 0:
+        entry = pwd.getpwuid(owner)
+        return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return server_account()
 
 
 def _let_through(layout: Layout, account: Account) -> None:

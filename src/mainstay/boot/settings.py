@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from mainstay.boot import parsing, steering
 from mainstay.boot.layout import Layout
+from mainstay.boot.moved import after_move
 from mainstay.boot.parsing import Address, DoorName, Networks, Role
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import LogFormat, Secret
@@ -240,6 +241,7 @@ def assemble(
     found += steering.problems_of(values)
     if found:
         raise InvalidSettings(found)
+    values["database_url"] = after_move(data, values["database_url"])
     is_managed = values["database_url"] == parsing.MANAGED
     if values["drain_notice_seconds"] is None:
         values["drain_notice_seconds"] = 0 if is_managed else _drain_notice_s(values["database_url"])

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "cluster": "Run a whole cluster here, to break it.",
     "completion": "Print the shell's completion script.",
     "config": "Look at the settings.",
+    "db": "Move the database to PostgreSQL.",
     "debug": "Tools for those who break things on purpose.",
     "dns": "Names that follow the primary.",
     "doctor": "Look for what is wrong, and for what is single.",

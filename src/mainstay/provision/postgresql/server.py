@@ -228,7 +228,7 @@ class Server:
 
     @contextmanager
     def _file_held(self, within_s: float) -> Iterator[None]:
-        descriptor = os.open(self.places.hold_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._lock_file(self.places.hold_lock)
         try:
             if not self._locked(descriptor, within_s):
                 raise BeingChanged(f"another process is changing the database in {self.places.directory}")
@@ -397,7 +397,7 @@ class Server:
     def _take_running_lock(self) -> None:
         if self._running_lock is not None:
             return
-        descriptor = os.open(self.places.runner_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._lock_file(self.places.runner_lock)
         if not self._locked(descriptor, 0.0):
             os.close(descriptor)
             raise RunElsewhere(f"another process runs the database in {self.places.directory}")
@@ -405,11 +405,18 @@ class Server:
 
     def _is_free_to_run(self) -> bool:
         """Whether nobody runs it."""
-        descriptor = os.open(self.places.runner_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._lock_file(self.places.runner_lock)
         try:
             return self._locked(descriptor, 0.0)
         finally:
             os.close(descriptor)
+
+    def _lock_file(self, file: Path) -> int:
+        """Open. What root makes belongs to the account, which may run the server itself next time."""
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if self.account is not None:
+            os.fchown(descriptor, self.account.uid, self.account.gid)
+        return descriptor
 
     def _locked(self, descriptor: int, within_s: float) -> bool:
         until_s = self._clock.monotonic_s() + within_s
