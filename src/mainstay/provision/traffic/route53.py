@@ -190,7 +190,7 @@ def _client(access_key: AccessKey | None, endpoint: str) -> Any:
         from botocore.config import Config  # noqa: PLC0415 - same
     except ImportError as error:
         raise Boto3Missing(
-            "Route 53 needs boto3, which is not installed here: pip install 'mainstay[route53]'"
+            "Route 53 needs boto3, which is not installed here: pip install 'boto3>=1.40'"
         ) from error
     keys = (
         {"aws_access_key_id": access_key.id, "aws_secret_access_key": access_key.secret.reveal()}
