@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mainstay.cluster.line import Line
 from mainstay.cluster.nodes import now_ms
+from mainstay.cluster.reading_line import ReadingLine
 from mainstay.foundation.errors import Conflict, Invalid
 from mainstay.foundation.logs import get_logger
 from mainstay.ops import settings_store
@@ -43,7 +43,7 @@ class Seen:
     now_ms: int
 
 
-def look(database: Line) -> Seen:
+def look(database: ReadingLine) -> Seen:
     with database.read() as tx:
         return Seen(from_text(settings_store.value_of(tx, KEY)), now_ms(tx))
 
