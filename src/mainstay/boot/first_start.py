@@ -61,6 +61,19 @@ def check_every_start(stores: Stores) -> None:
     ensure_certificate(stores)
 
 
+def check_replica(stores: Stores) -> None:
+    """The same on a replica, which writes to no database. What is missing there comes from its primary."""
+    check_member(stores)
+    check_database(stores)
+    marker = read_marker(stores.objects)
+    if marker is not None:  # else it is on its way here with the other objects
+        instance = settings_store.read(stores.database, settings_store.INSTANCE_ID)
+        check_owner(marker, instance or "", is_new_database=False)
+    _remember_instance(stores)
+    node_id(stores.settings.data)
+    ensure_certificate(stores)
+
+
 def found_cluster(stores: Stores) -> None:
     """Give a database without a master key ours, made now unless there is one. Call under the lock."""
     data = stores.settings.data

@@ -34,6 +34,10 @@ class OlderNodesLive(Conflict):
     """A migration would pull the tables away under running nodes."""
 
 
+class PrimaryIsOlder(Conflict):
+    """The program of a replica needs tables that its primary does not make yet."""
+
+
 def fingerprint() -> str:
     """Changes whenever there may be something to migrate. Cheap: Django is not imported for it."""
     from django import VERSION  # noqa: PLC0415 - only the number
@@ -60,6 +64,18 @@ def is_prepared(database: Database) -> bool:
         return False
     assert tables is not None, "without a release there is something to migrate"
     return tables.current > schema.CURRENT or fingerprint() in prepared.split()
+
+
+def check_carried(database: Database) -> None:
+    """On a replica: refuse tables that this program cannot serve from. It changes nothing there."""
+    decision = schema.decide(schema.release_of(database))
+    if isinstance(decision, Refuse):
+        raise SchemaTooNew(decision.because)
+    if isinstance(decision, Migrate):
+        raise PrimaryIsOlder(
+            f"{decision.because}, and they are the primary's to change: upgrade the primary first, then its"
+            " replicas"
+        )
 
 
 def note_prepared(database: Database) -> None:

@@ -4,6 +4,8 @@
 2. this machine is a member: it holds the master key of the database;
 3. database, object store and data directory belong together.
 
+On a replica the tables are the primary's, who alone changes them; what is looked at is the same.
+
 Its own process, so that the parent of all servers stays small and never holds a database connection.
 A later start finds step 1 done by one look at the database, without importing Django.
 """
@@ -14,8 +16,9 @@ import click
 
 from mainstay.boot import child, first_start, setup_django
 from mainstay.boot.exits import exit_code_of
-from mainstay.boot.migrate import is_prepared, migrate, migration_lock, note_prepared
+from mainstay.boot.migrate import check_carried, is_prepared, migrate, migration_lock, note_prepared
 from mainstay.boot.settings import NodeSettings
+from mainstay.boot.station import settle_role
 from mainstay.boot.stores import Stores, opened_stores
 from mainstay.cluster import schema
 from mainstay.foundation.errors import MainstayError
@@ -36,6 +39,10 @@ def main() -> None:
 
 def prepare(stores: Stores) -> None:
     """Idempotent; of several processes of one machine at once, each finds the work of the others done."""
+    if settle_role(stores.settings):
+        check_carried(stores.database)
+        first_start.check_replica(stores)
+        return
     if not is_prepared(stores.database):
         setup_django()
         with migration_lock(stores.database):

@@ -37,6 +37,7 @@ from mainstay.foundation.settings import from_environment
 from mainstay.git.native.version import git_version
 from mainstay.ops import machine
 from mainstay.storage.database import SharedDatabase
+from mainstay.storage.database.fence import fence_of
 from mainstay.storage.identity import KEY as MARKER
 from mainstay.storage.identity import StoreEmptied
 
@@ -110,24 +111,27 @@ def heart_of(stores: Stores, *, phase: Callable[[], State]) -> Heart:
         facts=facts,
         drain=_ask_supervisor_to_stop,
         clock=SYSTEM,
+        rests=fence_of(stores.settings.data).follows,
     )
 
 
 def watch_of(stores: Stores, questions: PeerQuestions) -> Watch:
     """What looks at the dependencies for this process."""
+    follows = fence_of(stores.settings.data).follows
 
     def look_at_objects() -> None:
-        if stores.objects.size_bytes(MARKER) is None:
+        if stores.objects.size_bytes(MARKER) is None and not follows():
             raise StoreEmptied(f"object store: {MARKER} is missing")
 
     database = stores.database
     return Watch(
-        line=open_line(stores.settings.database_url, limit_s=watch.LINE_LIMIT_S),
+        line=open_line(stores.settings.database_url, limit_s=watch.LINE_LIMIT_S, may_follow=follows),
         look_at_objects=look_at_objects,
         me=node_id(stores.settings.data),
         questions=questions,
         clock=SYSTEM,
         cut_off=database.cut_off if isinstance(database, SharedDatabase) else _wait_on,
+        is_alone=follows,
     )
 
 

@@ -2,7 +2,7 @@
 
 A thread with a database line of its own. It blocks nobody and fails nobody: while the database is away it
 goes on trying, and says so once; afterwards the node is as alive as before. A node that was frozen or
-killed is simply not heard any more.
+killed is simply not heard any more. On a replica it rests: the list is that of the primary's nodes.
 """
 
 import threading
@@ -44,7 +44,10 @@ class Heart:
         facts: Callable[[], Mapping[str, Any]],
         drain: Callable[[], None],
         clock: Clock,
+        rests: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`rests` is asked before each beat: while it says yes, there is none."""
+        self._rests = rests
         self._line = line
         self._me = me
         self._state = state
@@ -81,6 +84,9 @@ class Heart:
 
     def turn(self, state: State) -> None:
         """One beat. Whatever the database answers, the next one comes."""
+        if self._rests():
+            self._started_ms = None
+            return
         try:
             with bugs_as_outages("heart.crashed"):
                 heard = self._beat(state)

@@ -1,7 +1,7 @@
 """A `Line` to PostgreSQL: one connection, made when it is needed, cut when a transaction takes too long."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
@@ -20,11 +20,12 @@ _WRITE = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronou
 class PostgresqlLine:
     """For one thread at a time; others wait for their turn."""
 
-    def __init__(self, url: str, *, limit_s: float) -> None:
+    def __init__(self, url: str, *, limit_s: float, may_follow: Callable[[], bool] = lambda: False) -> None:
+        self._may_follow = may_follow
         self._limit_s = limit_s
         self._watch = Watch()
         self._url = url
-        self._dialer = Dialer(url, self._watch)
+        self._dialer = Dialer(url, self._watch, may_follow=may_follow)
         self._turn = threading.Lock()
         self._connection: Connection | None = None
         self._is_closed = False
@@ -89,7 +90,7 @@ class PostgresqlLine:
             return self._dialer.dial()
         except MainstayError:
             # It would say the same for a while without looking. Who asks here wants to know how it is now.
-            self._dialer = Dialer(self._url, self._watch)
+            self._dialer = Dialer(self._url, self._watch, may_follow=self._may_follow)
             raise
 
     def _give_up(self) -> None:

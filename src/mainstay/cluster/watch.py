@@ -70,12 +70,16 @@ class Watch:
         questions: Questions,
         clock: Clock,
         cut_off: Callable[[str | None], None] = lambda _because: None,
+        is_alone: Callable[[], bool] = lambda: False,
     ) -> None:
         """`me` is the id of this node, `look_at_objects` raises a known error when the store is away.
+
+        While `is_alone`, the nodes on the list are another site's, who can say nothing about this one's.
 
         `cut_off` is told, at each look, why requests should go to another node, or None.
         """
         self._cut_off = cut_off
+        self._is_alone = is_alone
         self._line = line
         self._me = me
         self._questions = questions
@@ -122,7 +126,7 @@ class Watch:
     def peers(self) -> Sequence[NodeRow]:
         """The other nodes that were alive when the database was last seen."""
         listing = self._listing
-        if listing is None:
+        if listing is None or self._is_alone():
             return []
         return [node for node in listing.nodes if node.id != self._me and nodes.is_live(node, listing.now_ms)]
 

@@ -6,13 +6,15 @@ that does not know it was replaced. So all hosts are asked side by side, and of 
 one on the highest timeline is taken: a promotion always begins a new one. A server that could not commit is
 distrusted for a while. The choice is kept until it fails, so in good times a connection costs one connection.
 
+On a replica (`may_follow`) a server in recovery will do where none takes writes.
+
 One thread at a time looks; others wait for it briefly and then say that the database is away, so that a
 crowd without a database does not take every thread there is.
 """
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,10 +87,19 @@ class _Known:
     distrusted_until_s: dict[int, float] = field(default_factory=dict)
 
 
-def best_of(answers: Sequence[Answer], distrusted: frozenset[int]) -> Answer | None:
-    """The primary on the highest timeline; one that could not commit only if there is no other."""
-    primaries = [answer for answer in answers if answer.timeline > 0]
-    return max(primaries, key=lambda each: (each.place not in distrusted, each.timeline), default=None)
+def best_of(
+    answers: Sequence[Answer], distrusted: frozenset[int], *, may_follow: bool = False
+) -> Answer | None:
+    """The primary on the highest timeline; one that could not commit only if there is no other.
+
+    With `may_follow` also a standby, if there is no primary.
+    """
+    usable = [answer for answer in answers if answer.timeline > 0 or may_follow]
+    return max(
+        usable,
+        key=lambda each: (each.timeline > 0, each.place not in distrusted, each.timeline),
+        default=None,
+    )
 
 
 def connection_arguments(url: str) -> dict[str, Any]:
@@ -114,7 +125,8 @@ def places_of(arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
 class Dialer:
     """Connects to the primary of one URL."""
 
-    def __init__(self, url: str, watch: Watch) -> None:
+    def __init__(self, url: str, watch: Watch, *, may_follow: Callable[[], bool] = lambda: False) -> None:
+        self._may_follow = may_follow
         self.arguments = connection_arguments(url)
         self._places = places_of(self.arguments)
         self._watch = watch
@@ -170,7 +182,7 @@ class Dialer:
         except psycopg.Error as error:
             self.forget()
             raise DatabaseAway(f"the database is away: {_short(error)}") from error
-        if not answer.timeline:
+        if not answer.timeline and not self._may_follow():
             answer.connection.close()
             self.forget()
             raise DatabaseAway("the database takes no writes any more")
@@ -185,7 +197,7 @@ class Dialer:
             place for place, until_s in known.distrusted_until_s.items() if until_s > now_s
         )
         answers, errors = self._answers()
-        best = best_of(answers, distrusted)
+        best = best_of(answers, distrusted, may_follow=self._may_follow())
         for answer in answers:
             if answer is not best:
                 answer.connection.close()

@@ -73,6 +73,15 @@ class Standing:
     """Its database follows another's, and takes no writes itself."""
     needs_lease: bool = False
 
+    @property
+    def follows(self) -> bool:
+        """Whether it is the replica of another site: what it reads is that site's, as far as it has come.
+
+        Not so the site that has the newest epoch itself, whatever its servers look like during a failover.
+        """
+        newest = max(self.own, self.highest, key=lambda claim: claim.epoch)
+        return self.is_replica and newest.epoch > 0 and newest.site_id != self.site_id
+
 
 @dataclass(frozen=True, slots=True)
 class Permit:
@@ -173,6 +182,10 @@ class Fence(Protocol):
         """After a commit: raises `OutcomeUnknown` when it must not be acknowledged."""
         ...
 
+    def follows(self) -> bool:
+        """Whether a server in recovery is the right one to read from: the site is a replica."""
+        ...
+
 
 class NoFence:
     """For a database that belongs to no site, and for whoever writes the epoch itself."""
@@ -185,6 +198,9 @@ class NoFence:
 
     def confirm(self) -> None:
         return
+
+    def follows(self) -> bool:
+        return False
 
 
 NO_FENCE: Final = NoFence()
@@ -223,16 +239,24 @@ class SiteFence:
         if refused is not None:
             raise OutcomeUnknown(f"the commit may not be acknowledged: {refused.because}")
 
+    def follows(self) -> bool:
+        self._look_if_due()
+        return self._site.value is not None and self._site.value.follows
+
     def _refused(self) -> Refusal | None:
-        now_s = self._clock_s()
-        if now_s >= self._looked_s + self._look_s:
-            self._look(now_s)
+        now_s = self._look_if_due()
         problem = self._site.problem or self._lease.problem
         if problem is not None:
             return Refusal(
                 f"nothing is written here, because what says who may is unreadable: {problem}", is_final=True
             )
         return refusal_for(self._site.value, self._lease.value, boot=self._boot, now_s=now_s)
+
+    def _look_if_due(self) -> float:
+        now_s = self._clock_s()
+        if now_s >= self._looked_s + self._look_s:
+            self._look(now_s)
+        return now_s
 
     def _look(self, now_s: float) -> None:
         """One thread looks; the others go by what was seen just before, unless nothing was."""

@@ -4,6 +4,9 @@ Writes run READ COMMITTED: whoever changes a repository locks its row first, so 
 queue there and see what the one before them did. Reads run REPEATABLE READ, READ ONLY: one snapshot, from a
 server that was shown to be the primary when it took it (`lease`).
 
+On a replica (`fence`) nothing is written, and what is read is what its server has replayed: there is no
+commit that could prove more. Whether that is new enough knows who asks the primary.
+
 No transaction relies on anything that was set in its session before, so a pooler in transaction mode may be
 in between: limits are set by each BEGIN, in the same round trip that asks which server answers.
 """
@@ -61,6 +64,7 @@ def who_writes(rest_ms: int) -> bytes:
 
 BEGIN_WRITE = _begin_write(WRITER_REST_MS)
 BEGIN_READ = _begin_read()
+_STANDBY = "the server that answered is a standby"
 BEGIN_S_MAX = 5.0
 ANSWER_S_MAX = 130.0
 """A little more than the server's own limit for a statement."""
@@ -174,7 +178,7 @@ class PostgresqlDatabase:
         self._fence = fence
         self.is_closed = False
         self.watch = Watch(when_silent=self._doubt)
-        self.dialer = Dialer(url, self.watch)
+        self.dialer = Dialer(url, self.watch, may_follow=fence.follows)
         self._pool = Pool(self.dialer.dial, connections_max=connections_max, wait_s=wait_s)
         self._newcomers = Newcomers()
         self._heart = Heart(self.dialer, self.watch, self._newcomers, lost=self._lose, moved=self._leave)
@@ -235,6 +239,19 @@ class PostgresqlDatabase:
         if not self._newcomers.knows(server):
             self._newcomers.meet(server, connection)
 
+    def _accept(self, server: Server, *, is_standby: bool, prove: bool) -> None:
+        if prove:
+            self.prove(server, is_standby=is_standby)
+        elif is_standby:
+            raise NotPrimary(_STANDBY)
+
+    def prove(self, server: Server, *, is_standby: bool) -> None:
+        """Return when a snapshot that `server` has just taken may be read. Raises `DatabaseAway`."""
+        if not is_standby:
+            self.leases.prove(server)
+        elif not self._fence.follows():
+            raise NotPrimary(_STANDBY)
+
     def _begun_or_cut_off(self, begin: Begin, *, prove: bool) -> tuple[Taken, Wait, Server]:
         self.dialer.refuse_if_cut_off()
         try:
@@ -267,10 +284,10 @@ class PostgresqlDatabase:
     def _begin(self, taken: Taken, begin: Begin, *, prove: bool) -> tuple[Taken, Wait, Server]:
         wait = self.watch.begin(taken.connection, BEGIN_S_MAX, may_be_cut=True)
         try:
-            server = wait.server = begin_on(taken.connection, begin)
+            server, is_standby = begin_on(taken.connection, begin)
+            wait.server = server
             Watch.rest(wait)
-            if prove:
-                self.leases.prove(server)
+            self._accept(server, is_standby=is_standby, prove=prove)
         except BaseException as error:
             if isinstance(error, NotPrimary):
                 self.dialer.forget()
@@ -293,7 +310,8 @@ class PostgresqlDatabase:
 
     def _doubt(self) -> None:
         """Somebody has waited long for an answer: is the server still the primary?"""
-        self.leases.ask()
+        if not self._fence.follows():
+            self.leases.ask()
 
     def _lose(self, server: Server | None) -> None:
         """The server in use could not commit, or was not reached: look for another."""
@@ -308,14 +326,14 @@ class PostgresqlDatabase:
         self.watch.doubt(server)
 
 
-def opened(url: str) -> PostgresqlDatabase:
+def opened(url: str, *, fence: Fence = NO_FENCE) -> PostgresqlDatabase:
     """The database that this process has open under `url`, opened when there is none.
 
     So Django's connections share what others of the process know of the primary.
     """
     found = _OPENED.get(url)
     if found is None or found.is_closed:
-        found = _KEPT[url] = PostgresqlDatabase(url)
+        found = _KEPT[url] = PostgresqlDatabase(url, fence=fence)
     return found
 
 
@@ -326,23 +344,30 @@ def forget(url: str) -> None:
         kept.close()
 
 
-def begin_on(connection: Connection, begin: Begin) -> Server:
-    """Begin a transaction; which server answers. Raises `DatabaseAway`, `NotPrimary`."""
+def begin_on(connection: Connection, begin: Begin) -> tuple[Server, bool]:
+    """Begin a transaction; which server answers, and whether it is a standby. Raises `DatabaseAway`."""
     try:
         said = run_plain(connection, begin.pooled if is_pooled(connection) else begin.direct)
     except errors.ReadOnlySqlTransaction as error:
         raise NotPrimary(f"the database takes no writes: {error}") from error
     except psycopg.Error as error:
         raise_family(error)
-    return server_in(said)
+    return answerer_in(said)
 
 
 def server_in(said: PGresult) -> Server:
     """Who answered to `WHO`. Raises `NotPrimary`."""
+    server, is_standby = answerer_in(said)
+    if is_standby:
+        raise NotPrimary(_STANDBY)
+    return server
+
+
+def answerer_in(said: PGresult) -> tuple[Server, bool]:
+    """Who answered to `WHO`, and whether it is a standby."""
     started = said.get_value(0, 1)
-    if said.get_value(0, 0) != b"f" or started is None:
-        raise NotPrimary("the server that answered is a standby")
-    return Server(started, said.get_value(0, 2), said.get_value(0, 3))
+    assert started is not None, "a server that answers has started"
+    return Server(started, said.get_value(0, 2), said.get_value(0, 3)), said.get_value(0, 0) != b"f"
 
 
 def _roll_back(connection: Connection) -> None:

@@ -32,6 +32,7 @@ from mainstay.storage.database.postgresql import (
     BEGIN_S_MAX,
     WHO,
     PostgresqlDatabase,
+    answerer_in,
     opened,
     server_in,
     who_writes,
@@ -53,7 +54,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     @property
     def guide(self) -> PostgresqlDatabase:
         """Who knows where the primary is: shared by all of this process."""
-        return opened(self.settings_dict["URL"])
+        return opened(self.settings_dict["URL"], fence=self._fence)
 
     def get_new_connection(self, conn_params: Mapping[str, Any]) -> Connection:
         try:
@@ -80,14 +81,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
             _recognise_pooler(connection)
             if not is_pooled(connection):
                 run_plain(connection, b"SELECT " + limits(for_session=True))
-        self.guide.leases.prove(self._server(connection))
+        self._prove(connection)
 
     def is_usable(self) -> bool:
         """Whether the connection lives and goes to the primary. Django asks once per request."""
         if self.connection is None:
             return False
         try:
-            self.guide.leases.prove(self._server(cast("Connection", self.connection)))
+            self._prove(cast("Connection", self.connection))
         except (DatabaseError, DatabaseAway, psycopg.Error):
             return False
         return True
@@ -108,8 +109,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """A transaction that reads the truth of this moment. Raises `DatabaseAway`."""
         connection = cast("Connection", self.connection)
         try:
-            server = self._server(connection, begin=BEGIN_READ.pooled)
-            self.guide.leases.prove(server)
+            self._prove(connection, begin=BEGIN_READ.pooled)
         except (DatabaseAway, psycopg.Error) as error:
             self._drop()
             if isinstance(error, psycopg.Error):
@@ -129,6 +129,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if isinstance(error, DatabaseAway):
                 raise OperationalError(str(error)) from error
             raise
+
+    def _prove(self, connection: Connection, *, begin: bytes = WHO) -> None:
+        """Ask who answers; return when it may be read from. Raises `DatabaseAway`."""
+        with self.guide.watch.limited(connection, BEGIN_S_MAX):
+            server, is_standby = answerer_in(run_plain(connection, begin))
+        self.guide.prove(server, is_standby=is_standby)
 
     def _server(self, connection: Connection, *, begin: bytes = WHO) -> Server:
         with self.guide.watch.limited(connection, BEGIN_S_MAX):
