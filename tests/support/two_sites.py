@@ -167,7 +167,7 @@ class World:
 
     def _judge_the_end(self) -> None:
         latest_s = max((at_s for at_s, _ in self.acknowledged.values()), default=0.0)
-        if latest_s < FAULTS_S + QUIET_S - 5:
+        if latest_s < FAULTS_S + QUIET_S - 15:
             raise Broken(f"nobody acknowledges any more since {latest_s:.1f}: {self.sites}")
         primary = max(self.sites, key=lambda site: site.epoch)
         lost = self.acknowledged.keys() - set(primary.log)

@@ -34,7 +34,7 @@ def command() -> None:
 @click.option("--key", type=_FILE, help="PEM.")
 @click.option("--clients", type=_FILE, help="PEM: only certificates that it signed may ask.")
 def serve(listen: str, data: Path, certificate: Path | None, key: Path | None, clients: Path | None) -> None:
-    """Run a witness. It needs no database, and a few megabytes."""
+    """Run a witness. It needs no database and no other part of Mainstay."""
     from mainstay.boot.witness import WitnessSettings  # noqa: PLC0415 - `--help` does not pay for it
     from mainstay.boot.witness import serve as serve_witness  # noqa: PLC0415 - same
     from mainstay.foundation import logs  # noqa: PLC0415 - same
