@@ -3,15 +3,17 @@
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mainstay.provision.postgresql import Listen, Primary, Standby, Upstream
 from support import managed
-from support.managed import roomy_path
+from support.managed import SiteAuthority, roomy_path
 from support.node import Node
-from support.servers import wait_until
+from support.servers import free_port, wait_until
 
 __all__ = ["roomy_path"]
 
@@ -46,6 +48,46 @@ def run(*arguments: str, cwd: Path) -> str:
 
 def postmaster(node: Node) -> int:
     return int((node.data / "postgresql" / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def test_another_process_opens_it_for_a_replica_while_it_serves(node: Node, roomy_path: Path) -> None:
+    work = roomy_path / "work"
+    repository(work)
+    url = node.clone_url("root/engine")
+    run("push", "-q", url, "main", cwd=work)
+    authority, ours = SiteAuthority(roomy_path / "tls"), managed.server_in(node.data)
+    listen = Listen(host="127.0.0.1", port=free_port())
+    stop, failed = threading.Event(), list[str]()
+
+    def push_on() -> None:
+        while not stop.is_set():
+            commit(work, "more")
+            done = subprocess.run(
+                ["git", "push", "-q", url, "main"], cwd=work, check=False, capture_output=True, text=True
+            )
+            failed.extend([done.stderr] if done.returncode else [])
+
+    pushing = threading.Thread(target=push_on)
+    pushing.start()
+    try:
+        Primary(ours).open_for_replicas(
+            listen, authority.credentials("site-a")
+        )  # it is started again by the node
+        Primary(ours).create_slot("site-b")
+        replica = managed.server(roomy_path / "b")
+        upstream = Upstream(host=listen.host, port=listen.port, site="site-b", name="site-a")
+        Standby(replica).base_backup_from(upstream, authority.credentials("site-b"))
+        with replica:
+            at = Primary(ours).lsn()
+            wait_until(lambda: Standby(replica).lag().replayed >= at, timeout_s=_S_MAX, what="it follows")
+            stop.set()
+            pushing.join()
+            assert replica.system_identifier() == ours.system_identifier()
+    finally:
+        stop.set()
+        pushing.join()
+    assert failed == []
+    assert run("ls-remote", url, "refs/heads/main", cwd=work).split()[0] == run("rev-parse", "main", cwd=work)
 
 
 def test_it_serves_from_its_own_database_and_pushes_outlive_it(node: Node, roomy_path: Path) -> None:

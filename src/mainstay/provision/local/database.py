@@ -22,6 +22,7 @@ from psycopg import sql
 from mainstay.provision import processes
 from mainstay.provision.accounts import Account, directory_for
 from mainstay.provision.local.member import Member, Place
+from mainstay.provision.postgresql.postmaster import postmaster_of
 from mainstay.provision.processes import Identity
 from mainstay.provision.waiting import wait_until
 
@@ -56,12 +57,7 @@ class PostgresMember(Member):
 
     def postmaster(self) -> Identity | None:
         """The server process; None when none runs on this data directory."""
-        try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
-            identity = processes.identity_of(int(lines[0]))
-        except (OSError, ValueError, IndexError):
-            return None
-        return identity if identity and _runs_in(identity.pid, self.data) else None
+        return postmaster_of(self.data)
 
     def identities(self) -> Sequence[Identity]:
         postmaster = self.postmaster()
@@ -88,14 +84,6 @@ class PostgresMember(Member):
 
     def takes_writes(self) -> bool:
         return self.ask("SELECT NOT pg_is_in_recovery()") == (True,)
-
-
-def _runs_in(pid: int, directory: Path) -> bool:
-    """Whether a process works in this directory: a stale pid file may name anybody."""
-    try:
-        return Path(f"/proc/{pid}/cwd").resolve() == directory.resolve()
-    except OSError:
-        return False
 
 
 class Database(ABC):
