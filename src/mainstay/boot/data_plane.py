@@ -24,6 +24,7 @@ from mainstay.boot.inviting import joining_door
 from mainstay.boot.layout import Layout
 from mainstay.boot.maintenance import lookout_of
 from mainstay.boot.roles import not_served
+from mainstay.boot.sites import admit_site
 from mainstay.boot.state import Phase, process_names, read_state
 from mainstay.boot.stores import Stores, begin_hold_s
 from mainstay.boot.vitals import Vitals
@@ -153,7 +154,8 @@ class DataPlane:
     def _application(self) -> Entrance:
         watch = Door("health", health.claims, self._watch, never_closed)
         roles = self._stores.settings.roles
-        join = Door("joining", joining.claims, joining_door(self._stores), never_closed)
+        admit = admit_site(self._stores)
+        join = Door("joining", joining.claims, joining_door(self._stores, admit), never_closed)
         if "web" not in roles:
             return self._entrance([watch, join, Door("none", lambda _scope: True, not_served(roles))])
         git, web = Door("git", _is_git, self._git, deed_of_git), Door("web", lambda _scope: True, self._web)

@@ -8,7 +8,7 @@ from mainstay.boot.membership import secrets_of
 from mainstay.boot.settings import OPTION_NAMES, NodeSettings, as_text, assemble
 from mainstay.boot.stores import Stores
 from mainstay.cluster.joining import Bundle, MadeToken, make_token, redeem
-from mainstay.doors.joining.app import JoiningDoor
+from mainstay.doors.joining.app import Admit, JoiningDoor
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import Conflict, Unavailable
 from mainstay.ops import settings_store
@@ -18,6 +18,7 @@ LOCAL = (
     "http",
     "ssh",
     "rpc",
+    "sites",
     "https",
     "health",
     "tls_certificate",
@@ -68,15 +69,15 @@ def new_token(stores: Stores, *, by: str, ttl_ms: int) -> MadeToken:
     return make_token(stores.database, secrets_of(stores), by=by, ttl_ms=ttl_ms)
 
 
-def joining_door(stores: Stores) -> JoiningDoor:
-    """The door at which machines show their tokens."""
+def joining_door(stores: Stores, admit: Admit) -> JoiningDoor:
+    """The door at which machines show their tokens; `admit` lets sites in."""
 
     def let_in(token_id: str, proof: str, address: str) -> str:
         bundle = _bundle(stores)
         secrets = secrets_of(stores)
         return redeem(stores.database, secrets, bundle, token_id=token_id, proof=proof, at=address)
 
-    return JoiningDoor(let_in, clock=SYSTEM)
+    return JoiningDoor(let_in, admit=admit, clock=SYSTEM)
 
 
 def shared_settings(settings: NodeSettings) -> Mapping[str, str]:

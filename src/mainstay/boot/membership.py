@@ -6,9 +6,11 @@ import threading
 from mainstay.boot.settings import NodeSettings
 from mainstay.boot.stores import Stores
 from mainstay.cluster import identity
+from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.identity import NodeIdentity
 from mainstay.cluster.nodes import node_id
 from mainstay.cluster.secrets import Secrets, secrets_in
+from mainstay.cluster.sites.identity import server_name_of
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, OutcomeUnknown
 from mainstay.foundation.logs import get_logger
@@ -45,8 +47,14 @@ def ensure_certificate(stores: Stores) -> bool:
 def names_of(settings: NodeSettings) -> list[str]:
     """By which others may reach this node, beside its own name in the cluster."""
     listened = [settings.rpc.host] if settings.rpc else []
-    named = [settings.node_address, settings.node_name, *listened]
+    named = [settings.node_address, settings.node_name, *listened, *_site_names(settings)]
     return list(dict.fromkeys(name for name in named if name and name not in _EVERYWHERE))
+
+
+def _site_names(settings: NodeSettings) -> list[str]:
+    """On the line between sites every node of a site answers by the name of the site."""
+    standing = SiteFile(settings.data).read() if settings.sites else None
+    return [server_name_of(standing.site_id)] if standing else []
 
 
 def keep_certificate_fresh(stores: Stores) -> threading.Event:

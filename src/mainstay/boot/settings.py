@@ -87,6 +87,8 @@ class NodeSettings:
     """Placement labels: repositories that ask for one are kept warm here."""
     rpc: Address | None
     """Where other nodes reach the Git service of this one, by TLS; none: it is not offered."""
+    sites: Address | None
+    """Where other sites reach this one, by TLS with certificates of the built-in CA; none: there are none."""
     https: Address | None
     """Where TLS is ended here, beside plain `http`; needs `tls_certificate` and `tls_key`."""
     tls_certificate: str
@@ -168,6 +170,7 @@ _OPTIONS: Mapping[str, _Option] = {
     "node_address": _Option(parsing.host),
     "node_labels": _Option(parsing.labels),
     "rpc": _Option(parsing.address_or_none),
+    "sites": _Option(parsing.address_or_none),
     "https": _Option(parsing.address_or_none),
     "tls_certificate": _Option(str),
     "tls_key": _Option(str),

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "node": "Let machines in, and look after them.",
     "project": "List and manage projects.",
     "rebuild-db": "Rebuild the database from the object store.",
+    "replica": "Let replicas in, and look after them.",
     "repo": "Look at and mend a repository.",
     "secrets": "Look at what all nodes share, and replace it.",
     "serve": "Run a node.",

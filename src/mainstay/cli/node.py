@@ -1,22 +1,14 @@
 """`mainstay node`: let machines in, drain them, forget them."""
 
 import getpass
-import re
 from pathlib import Path
 
 import click
 
 from mainstay.cli import node_upkeep
+from mainstay.cli.durations import milliseconds
 from mainstay.cli.frame import data_option, json_option, opened, show
 from mainstay.foundation.clock import iso8601
-from mainstay.foundation.errors import Invalid
-
-_TTL = re.compile(r"([1-9][0-9]{0,5})([smhd])")
-_UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-
-class NotADuration(Invalid):
-    """The text is not a length of time."""
 
 
 @click.group
@@ -30,7 +22,7 @@ def command() -> None:
 @json_option
 def token(ttl: str, data: Path | None, as_json: bool) -> None:
     """Print a token that lets one machine join, once. It is not kept anywhere."""
-    ttl_ms = _milliseconds(ttl)
+    ttl_ms = milliseconds(ttl)
     with opened(data, orm=False) as stores:
         from mainstay.boot.addresses import http_url  # noqa: PLC0415 - `--help` does not pay for it
         from mainstay.boot.inviting import new_token  # noqa: PLC0415 - same
@@ -43,13 +35,6 @@ def token(ttl: str, data: Path | None, as_json: bool) -> None:
     if not as_json:
         hint = f"On the new machine, before {iso8601(made.expires_ms)}:\n  mainstay join {url} --token {text}"
         click.echo(hint, err=True)
-
-
-def _milliseconds(text: str) -> int:
-    found = _TTL.fullmatch(text)
-    if found is None:
-        raise NotADuration(f"{text!r} is not a length of time such as 30m, 1h or 2d")
-    return int(found[1]) * _UNIT_MS[found[2]]
 
 
 command.add_command(node_upkeep.list_command)

@@ -27,6 +27,7 @@ from mainstay.foundation import logs
 @click.option("--health", metavar="HOST:PORT", help="A port for health and metrics only.  [default: none]")
 @click.option("--roles", metavar="LIST", help="What this node does.  [default: web,git,ssh,worker]")
 @click.option("--rpc", metavar="HOST:PORT", help="Where to serve Git to other nodes.  [default: nowhere]")
+@click.option("--sites", metavar="HOST:PORT", help="Where replicas reach this node.  [default: nowhere]")
 @click.option("--external-url", metavar="URL", help="What people type, when it is not --http.")
 def command(config: Path | None, **flags: str | None) -> None:
     """Run a node until Ctrl-C or SIGTERM, which finish what is under way first.

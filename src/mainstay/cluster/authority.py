@@ -5,10 +5,14 @@ node can open it, so each issues its own certificate, for `<node id>.node.mainst
 and addresses it is reached by. Such a certificate lives for thirty days and is renewed after twenty; the
 loss of a certificate is no event, and there is no list of revoked ones: a node that is expelled is kept out
 by a new master key and new tokens.
+
+Another site is let in by a certificate with which it is client and server (`issue_for_site`). Those are in
+the database by their serials (`cluster.sites.registry`), and can be revoked: there for the line between
+sites, and by a list (`crl_pem`) for PostgreSQL, which asks nobody.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -30,6 +34,8 @@ LIFE: Final = timedelta(days=30)
 RENEW_AFTER: Final = LIFE * 2 / 3
 
 _CA_LIFE = timedelta(days=3650)
+_LIST_LIFE = timedelta(days=3650)
+"""OpenSSL refuses everybody once a list of revoked certificates has ended, so this one does not."""
 _BACKDATED = timedelta(hours=1)
 """A peer whose clock is behind must not find the certificate not valid yet."""
 
@@ -40,11 +46,13 @@ class AuthorityUnreadable(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate of a node, with its key and the CA that vouches for it, as PEM."""
+    """A certificate of a node or site, with its key and the CA that vouches for it, as PEM."""
 
     certificate: bytes
     key: bytes
     authority: bytes
+    serial: str
+    """Lower-case hex."""
     renew_at_ms: int
     expires_ms: int
 
@@ -62,6 +70,31 @@ class Authority:
 
     def issue(self, name: str, also: Sequence[str], *, now_ms: int) -> Issued:
         """A fresh key and a certificate for `name`, and for the host names and addresses in `also`."""
+        return self._issue(name, also, [ExtendedKeyUsageOID.SERVER_AUTH], now_ms=now_ms)
+
+    def issue_for_site(self, name: str, *, now_ms: int) -> Issued:
+        """The same for a site, which is a client of others, too. Not good before the registry has it."""
+        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._issue(name, [], both, now_ms=now_ms)
+
+    def crl_pem(self, revoked: Mapping[str, int], *, now_ms: int) -> bytes:
+        """The list of revoked certificates, as PEM: serials, and when each was revoked."""
+        now = _at(now_ms)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(now - _BACKDATED)
+            .next_update(now + _LIST_LIFE)
+            .add_extension(_issuer_of(self._certificate), critical=False)
+        )
+        for serial, revoked_ms in sorted(revoked.items()):
+            entry = x509.RevokedCertificateBuilder().serial_number(int(serial, 16))
+            builder = builder.add_revoked_certificate(entry.revocation_date(_at(revoked_ms)).build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def _issue(
+        self, name: str, also: Sequence[str], uses: Sequence[x509.ObjectIdentifier], *, now_ms: int
+    ) -> Issued:
         now = _at(now_ms)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
@@ -69,7 +102,7 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName(_names(name, also)), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(sign_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
             .add_extension(_issuer_of(self._certificate), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -77,6 +110,7 @@ class Authority:
             certificate=certificate.public_bytes(serialization.Encoding.PEM),
             key=_key_pem(key),
             authority=self.certificate_pem,
+            serial=f"{certificate.serial_number:x}",
             renew_at_ms=_ms(now + RENEW_AFTER),
             expires_ms=_ms(now + LIFE),
         )

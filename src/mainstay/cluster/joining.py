@@ -1,6 +1,7 @@
 """Letting one machine in, once, by a token.
 
-    mjt_<id>_<secret>
+    mjt_<id>_<secret>       for a node of this cluster
+    mrt_<id>_<secret>       for a replica, another site (`cluster.sites.admission`)
 
 The machine that joins shows `<id>` and a proof that is derived from the secret (HKDF), never the secret.
 The cluster keeps a hash of the proof, and a second derivative as wrapping key, itself wrapped by the key
@@ -8,7 +9,8 @@ ring. It answers with a bundle that is sealed by that key (AES-256-GCM). So on a
 bundle can be read, and nobody in between can forge a bundle; the most they can do is to use the token up.
 
 A token is used up by one UPDATE, so of two machines that show it one gets in. Unknown, used and expired
-tokens are refused in the same words: strangers learn nothing.
+tokens are refused in the same words: strangers learn nothing. A token of the other kind lets nobody in, too,
+and is not used up by it.
 """
 
 import json
@@ -16,9 +18,9 @@ import os
 import re
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final
+from typing import Final, Literal
 
 from mainstay.cluster.keyring import KeyRing, MasterKeyUnreadable
 from mainstay.cluster.nodes import now_ms
@@ -26,9 +28,12 @@ from mainstay.cluster.secrets import Secrets
 from mainstay.foundation.errors import Invalid, NotAllowed
 from mainstay.foundation.ids import is_ulid, new_ulid
 from mainstay.foundation.logs import Secret, get_logger
-from mainstay.storage.database import Database
+from mainstay.storage.database import Database, Transaction
 
 log = get_logger()
+
+Kind = Literal["node", "replica"]
+"""What may join by a token."""
 
 FORMAT: Final = 1
 TTL_MS_MAX: Final = 7 * 24 * 3_600_000
@@ -36,7 +41,8 @@ TTL_MS_MAX: Final = 7 * 24 * 3_600_000
 _SECRET_BYTES = 32
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
-_TOKEN = re.compile(r"mjt_([0-9A-Z]{26})_([0-9a-f]{64})")
+_PREFIXES: Final[Mapping[Kind, str]] = {"node": "mjt", "replica": "mrt"}
+_TOKEN = re.compile(r"(mjt|mrt)_([0-9A-Z]{26})_([0-9a-f]{64})")
 _PROOF = re.compile(r"[0-9a-f]{64}")
 _FORGOTTEN_AFTER_MS = 7 * 24 * 3_600_000
 
@@ -46,12 +52,12 @@ class NotAToken(Invalid):
 
 
 class TokenRefused(NotAllowed):
-    """The token is unknown, used or expired; which one is not said."""
+    """The token is unknown, used, expired or of the other kind; which one is not said."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind = "node") -> None:
         super().__init__(
             "this token lets nobody in: it is unknown, used or expired; make another with"
-            " `mainstay node token` on a node of the cluster"
+            f" `mainstay {kind} token` on a node of the {'cluster' if kind == 'node' else 'primary'}"
         )
 
 
@@ -65,13 +71,14 @@ class JoinToken:
 
     id: str
     secret: bytes
+    kind: Kind = "node"
 
     def __repr__(self) -> str:
         return f"JoinToken({self.id})"
 
     @property
     def text(self) -> str:
-        return f"mjt_{self.id}_{self.secret.hex()}"
+        return f"{_PREFIXES[self.kind]}_{self.id}_{self.secret.hex()}"
 
     @property
     def proof(self) -> str:
@@ -91,6 +98,8 @@ class Bundle:
     keyring: KeyRing
     settings: Mapping[str, str]
     """Those that are equal on all nodes, as text."""
+    site: Mapping[str, str] = field(default_factory=dict)
+    """What only a replica is given, see `cluster.sites.admission`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +111,41 @@ class MadeToken:
     expires_ms: int
 
 
-def parse_token(text: str) -> JoinToken:
+def parse_token(text: str, kind: Kind = "node") -> JoinToken:
     """Raises `NotAToken`."""
     found = _TOKEN.fullmatch(text.strip())
-    if found is None or not is_ulid(found[1]):
-        raise NotAToken("that is not a join token: it looks like mjt_ID_SECRET, from `mainstay node token`")
-    return JoinToken(found[1], bytes.fromhex(found[2]))
+    if found is None or not is_ulid(found[2]):
+        raise NotAToken(
+            f"that is not a join token: it looks like {_PREFIXES[kind]}_ID_SECRET,"
+            f" from `mainstay {kind} token`"
+        )
+    if found[1] != _PREFIXES[kind]:
+        raise NotAToken(
+            "that token is for a replica: `mainstay replica add` takes it"
+            if kind == "node"
+            else "that token is for a node of the cluster: `mainstay join` takes it"
+        )
+    return JoinToken(found[2], bytes.fromhex(found[3]), kind)
 
 
-def make_token(database: Database, secrets: Secrets, *, by: str, ttl_ms: int) -> MadeToken:
+def make_token(
+    database: Database, secrets: Secrets, *, by: str, ttl_ms: int, kind: Kind = "node"
+) -> MadeToken:
     """A token for one machine. Also forgets those that ended a week ago. Raises `Invalid` for a wild ttl."""
     if not 0 < ttl_ms <= TTL_MS_MAX:
         raise Invalid("a join token lives from a second to 7 days")
-    token = JoinToken(new_ulid(), os.urandom(_SECRET_BYTES))
+    token = JoinToken(new_ulid(), os.urandom(_SECRET_BYTES), kind)
     wrapping = secrets.wrap(_name_of(token.id), token.sealing_key)
     with database.write() as tx:
         now = now_ms(tx)
         tx.execute("DELETE FROM cluster_join_token WHERE expires_ms < ?", (now - _FORGOTTEN_AFTER_MS,))
         tx.execute(
             "INSERT INTO cluster_join_token"
-            " (id, verifier, wrapping, created_by, created_ms, expires_ms, used_ms, used_from)"
-            " VALUES (?, ?, ?, ?, ?, ?, 0, '')",
-            (token.id, _verifier(token.proof), wrapping, by[:64], now, now + ttl_ms),
+            " (id, verifier, wrapping, created_by, created_ms, expires_ms, used_ms, used_from, kind)"
+            " VALUES (?, ?, ?, ?, ?, ?, 0, '', ?)",
+            (token.id, _verifier(token.proof), wrapping, by[:64], now, now + ttl_ms, kind),
         )
-    log.info("cluster.join_token_made", id=token.id, by=by, ttl_ms=ttl_ms)
+    log.info("cluster.join_token_made", id=token.id, kind=kind, by=by, ttl_ms=ttl_ms)
     return MadeToken(token.id, Secret(token.text), now + ttl_ms)
 
 
@@ -133,20 +153,36 @@ def redeem(
     database: Database, secrets: Secrets, bundle: Bundle, *, token_id: str, proof: str, at: str
 ) -> str:
     """Use the token up and return the bundle, sealed for who holds it. Raises `TokenRefused`."""
-    if not (is_ulid(token_id) and _PROOF.fullmatch(proof)):
-        raise TokenRefused
+    check_form("node", token_id=token_id, proof=proof)
     with database.write() as tx:
-        now = now_ms(tx)
-        row = tx.row(
-            "UPDATE cluster_join_token SET used_ms = ?, used_from = ?"
-            " WHERE id = ? AND verifier = ? AND used_ms = 0 AND expires_ms > ? RETURNING wrapping",
-            (now, at[:64], token_id, _verifier(proof), now),
-        )
-        if row is None:
-            raise TokenRefused
-        key = secrets.unwrap(_name_of(token_id), str(row[0]))
+        wrapping = use_up(tx, kind="node", token_id=token_id, proof=proof, at=at)
+        key = sealing_key(secrets, token_id, wrapping)
     log.info("cluster.machine_let_in", token_id=token_id, address=at)
     return seal(key, token_id, bundle)
+
+
+def check_form(kind: Kind, *, token_id: str, proof: str) -> None:
+    """Refuse what cannot be a token without asking the database. Raises `TokenRefused`."""
+    if not (is_ulid(token_id) and _PROOF.fullmatch(proof)):
+        raise TokenRefused(kind)
+
+
+def use_up(tx: Transaction, *, kind: Kind, token_id: str, proof: str, at: str) -> str:
+    """Take the token, so that nobody else gets in by it; return its wrapping. Raises `TokenRefused`."""
+    now = now_ms(tx)
+    row = tx.row(
+        "UPDATE cluster_join_token SET used_ms = ?, used_from = ?"
+        " WHERE id = ? AND verifier = ? AND kind = ? AND used_ms = 0 AND expires_ms > ? RETURNING wrapping",
+        (now, at[:64], token_id, _verifier(proof), kind, now),
+    )
+    if row is None:
+        raise TokenRefused(kind)
+    return str(row[0])
+
+
+def sealing_key(secrets: Secrets, token_id: str, wrapping: str) -> bytes:
+    """The key that only the holder of the token has, too."""
+    return secrets.unwrap(_name_of(token_id), wrapping)
 
 
 def seal(key: bytes, token_id: str, bundle: Bundle) -> str:
@@ -156,6 +192,7 @@ def seal(key: bytes, token_id: str, bundle: Bundle) -> str:
         "instance": bundle.instance,
         "keys": [urlsafe_b64encode(key).decode() for key in bundle.keyring.keys],
         "settings": dict(bundle.settings),
+        "site": dict(bundle.site),
     }
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - only who joins pays for it
 
@@ -182,13 +219,23 @@ def unseal(token: JoinToken, sealed: str) -> Bundle:
 
 def _bundle_of(facts: Mapping[str, object]) -> Bundle:
     instance, keys, settings = facts.get("instance"), facts.get("keys"), facts.get("settings")
-    if not (isinstance(instance, str) and isinstance(keys, list) and isinstance(settings, dict)):
+    site = facts.get("site", {})  # versions before sites say nothing
+    if not (
+        isinstance(instance, str)
+        and isinstance(keys, list)
+        and isinstance(settings, dict)
+        and isinstance(site, dict)
+    ):
         raise BundleUnreadable("the answer of the cluster lacks a part")
     try:
         keyring = KeyRing([urlsafe_b64decode(str(key)) for key in keys])
     except (ValueError, MasterKeyUnreadable) as error:
         raise BundleUnreadable(f"the answer of the cluster has no usable key: {error}") from error
-    return Bundle(instance, keyring, {str(name): str(value) for name, value in settings.items()})
+    return Bundle(instance, keyring, _texts(settings), _texts(site))
+
+
+def _texts(facts: Mapping[object, object]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in facts.items()}
 
 
 def _derived(secret: bytes, purpose: bytes) -> bytes:

@@ -51,6 +51,8 @@ class JoinToken(models.Model):
     expires_ms = models.BigIntegerField()
     used_ms = models.BigIntegerField(default=0)
     used_from = models.CharField(max_length=64, default="")
+    kind = models.CharField(max_length=8, default="node", db_default="node")
+    """node or replica: what may join by it."""
 
     class Meta:
         db_table = "cluster_join_token"
@@ -116,3 +118,50 @@ class Epoch(models.Model):
 
     class Meta:
         db_table = "cluster_epoch"
+
+
+class Site(models.Model):
+    """One whole copy of the instance, see `cluster.sites.registry`; the primary has a row, too."""
+
+    id = models.CharField(primary_key=True, max_length=26)
+    """ULID, kept in the site's `site.json`."""
+    name = models.CharField(max_length=63, unique=True)
+    kind = models.CharField(max_length=8)
+    """replica or cache."""
+    mode = models.CharField(max_length=8)
+    """sync or async."""
+    delay_s = models.IntegerField()
+    """How much later it applies what happens; 0: at once."""
+    patterns = models.TextField()
+    """JSON: which repositories a cache holds in advance."""
+    sites_address = models.CharField(max_length=255)
+    """HOST:PORT of the line between sites there; empty: it is not reached."""
+    database_address = models.CharField(max_length=255)
+    """HOST:PORT of its database for others that follow it."""
+    url = models.CharField(max_length=2048)
+    """Where people reach it."""
+    state = models.CharField(max_length=8)
+    """active, paused or removed."""
+    added_ms = models.BigIntegerField()
+    feed = models.CharField(max_length=26)
+    """Of which feed it has acknowledged `position`; empty: none yet."""
+    position = models.BigIntegerField()
+    acknowledged_ms = models.BigIntegerField()
+
+    class Meta:
+        db_table = "cluster_site"
+
+
+class SiteCertificate(models.Model):
+    """Who may speak as which site on the line between sites."""
+
+    serial = models.CharField(primary_key=True, max_length=40)
+    """Lower-case hex."""
+    site_id = models.CharField(max_length=26, db_index=True)
+    issued_ms = models.BigIntegerField()
+    expires_ms = models.BigIntegerField()
+    revoked_ms = models.BigIntegerField()
+    """0: it is good."""
+
+    class Meta:
+        db_table = "cluster_site_certificate"

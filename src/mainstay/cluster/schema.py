@@ -16,7 +16,7 @@ from mainstay.storage.database import Database, Transaction
 RELEASES: Final[Mapping[int, Mapping[str, str]]] = {
     1: {
         "accounts": "0001_initial",
-        "cluster": "0003_epoch",
+        "cluster": "0004_sites",
         "instance": "0001_initial",
         "jobs": "0001_initial",
         "ledger": "0001_initial",

@@ -22,6 +22,10 @@ def refuse(token_id: str, proof: str, address: str) -> str:
     raise TokenRefused
 
 
+def admit(token_id: str, proof: str, address: str, site: object) -> str:
+    return f"admitted {site}"
+
+
 def call(door: JoiningDoor, body: bytes = ASKED, *, method: str = "POST", pieces: int = 1) -> Reply:
     size = max(1, -(-len(body) // pieces))
     parts = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
@@ -36,27 +40,33 @@ def test_it_answers_one_path_only() -> None:
 
 @pytest.mark.parametrize("pieces", [1, 7])
 def test_a_good_token_gets_the_sealed_bundle(pieces: int) -> None:
-    reply = call(JoiningDoor(let_in, clock=ManualClock()), pieces=pieces)
+    reply = call(JoiningDoor(let_in, admit=admit, clock=ManualClock()), pieces=pieces)
     assert reply.status == 200
     assert json.loads(reply.body) == {"sealed": "sealed for 01JD6Q9Z4M8W3N5V7X2Y1B0CDE"}
     assert reply.headers["cache-control"] == "no-store"
 
 
 def test_a_bad_token_is_refused_with_what_to_do() -> None:
-    reply = call(JoiningDoor(refuse, clock=ManualClock()))
+    reply = call(JoiningDoor(refuse, admit=admit, clock=ManualClock()))
     assert reply.status == 403
     assert "mainstay node token" in json.loads(reply.body)["message"]
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'"text"', b'{"id": 1}', b"\xff", b"[" * 4000, b"x" * 5000]
+    "body", [b"", b"{", b"[]", b'"text"', b'{"id": 1}', b"\xff", b"[" * 16_000, b"x" * 20_000]
 )
 def test_another_body_is_no_request(body: bytes) -> None:
-    assert call(JoiningDoor(let_in, clock=ManualClock()), body).status == 400
+    assert call(JoiningDoor(let_in, admit=admit, clock=ManualClock()), body).status == 400
+
+
+def test_who_says_what_site_it_is_comes_as_a_site() -> None:
+    body = json.dumps({**json.loads(ASKED), "site": {"name": "paris"}}).encode()
+    reply = call(JoiningDoor(refuse, admit=admit, clock=ManualClock()), body)
+    assert json.loads(reply.body) == {"sealed": "admitted {'name': 'paris'}"}
 
 
 def test_looking_does_nothing() -> None:
-    assert call(JoiningDoor(let_in, clock=ManualClock()), method="GET").status == 405
+    assert call(JoiningDoor(let_in, admit=admit, clock=ManualClock()), method="GET").status == 405
 
 
 @pytest.mark.parametrize(
@@ -67,12 +77,12 @@ def test_other_errors_are_told_apart(error: Exception, status: int) -> None:
     def fail(token_id: str, proof: str, address: str) -> str:
         raise error
 
-    assert call(JoiningDoor(fail, clock=ManualClock())).status == status
+    assert call(JoiningDoor(fail, admit=admit, clock=ManualClock())).status == status
 
 
 def test_who_shows_many_wrong_tokens_waits_a_minute() -> None:
     clock = ManualClock()
-    door = JoiningDoor(refuse, clock=clock)
+    door = JoiningDoor(refuse, admit=admit, clock=clock)
     assert [call(door).status for _ in range(11)] == [403] * 10 + [429]
     assert call(door).headers["retry-after"] == "60"
     clock.advance(61)

@@ -1,4 +1,4 @@
-"""`POST /-/join` with `{"id": …, "proof": …}`; the answer is `{"sealed": …}`.
+"""`POST /-/join` with `{"id": …, "proof": …}`; the answer is `{"sealed": …}`. A replica adds `"site": {…}`.
 
 What goes over the line is no secret (`cluster.joining`), so plain HTTP will do, and any balancer. Guessing
 is hopeless by the length of the proof; who fails often from one address waits all the same, so that the
@@ -24,11 +24,13 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Redeem = Callable[[str, str, str], str]
 """Token id, proof, address → the sealed bundle. Blocks. Raises a family."""
+Admit = Callable[[str, str, str, object], str]
+"""The same for a site, with what it says about itself."""
 
 PATH: Final = "/-/join"
 ATTEMPTS = counter("join_attempts_total", "Machines that showed a join token, by outcome.", ["outcome"])
 
-_BODY_BYTES_MAX = 4096
+_BODY_BYTES_MAX = 16 * 1024
 _BODY_S_MAX = 10.0
 _FAILURES_MAX = 10
 _FAILURES_WITHIN_S = 60.0
@@ -57,8 +59,9 @@ def claims(scope: Scope) -> bool:
 class JoiningDoor:
     """An ASGI application for the one path."""
 
-    def __init__(self, redeem: Redeem, *, clock: Clock) -> None:
+    def __init__(self, redeem: Redeem, *, admit: Admit, clock: Clock) -> None:
         self._redeem = redeem
+        self._admit = admit
         self._failures = Failures(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,8 +75,12 @@ class JoiningDoor:
             return Answer(405, {"message": "machines join by `mainstay join`"})
         try:
             self._failures.check(address)
-            token_id, proof = _asked(await _body(receive))
-            return Answer(200, {"sealed": await asyncio.to_thread(self._redeem, token_id, proof, address)})
+            token_id, proof, site = _asked(await _body(receive))
+            if site is None:
+                sealed = await asyncio.to_thread(self._redeem, token_id, proof, address)
+            else:
+                sealed = await asyncio.to_thread(self._admit, token_id, proof, address, site)
+            return Answer(200, {"sealed": sealed})
         except NotAllowed as error:
             self._failures.count(address)
             log.warning("joining.token_refused", address=address)
@@ -128,11 +135,12 @@ async def _body(receive: Receive) -> bytes:
         raise NotARequest("the request takes too long") from None
 
 
-def _asked(body: bytes) -> tuple[str, str]:
+def _asked(body: bytes) -> tuple[str, str, object]:
+    """Id and proof of the token, and what a site says about itself; None: it is no site."""
     try:
         facts = json.loads(body)
-        return str(facts["id"]), str(facts["proof"])
-    except (ValueError, KeyError, TypeError, RecursionError):  # nested a thousand times, too
+        return str(facts["id"]), str(facts["proof"]), facts.get("site")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # nested a thousand times, too
         raise NotARequest("the request is not the one of `mainstay join`") from None
 
 

@@ -1,0 +1,38 @@
+"""`mainstay replica`: further sites that have everything this one has."""
+
+import getpass
+from pathlib import Path
+
+import click
+
+from mainstay.cli.durations import milliseconds
+from mainstay.cli.frame import data_option, json_option, opened, show
+from mainstay.foundation.clock import iso8601
+
+
+@click.group
+def command() -> None:
+    """Let replicas in, and look after them."""
+
+
+@command.command("token")
+@click.option("--ttl", default="1h", show_default=True, help="How long it works, such as 30m, 1h, 2d.")
+@data_option
+@json_option
+def token(ttl: str, data: Path | None, as_json: bool) -> None:
+    """Print a token that lets one replica in, once. It is not kept anywhere."""
+    ttl_ms = milliseconds(ttl)
+    with opened(data, orm=False) as stores:
+        from mainstay.boot.sites import new_replica_token, sites_address  # noqa: PLC0415 - `--help` is quick
+
+        made = new_replica_token(stores, by=getpass.getuser(), ttl_ms=ttl_ms)
+        url = f"https://{sites_address(stores.settings)}"
+    text = made.text.reveal()
+    answer = {"token": text, "id": made.id, "expires_at": iso8601(made.expires_ms), "url": url}
+    show(answer, as_json=as_json, text=text)
+    if not as_json:
+        hint = (
+            f"On the new machine, before {iso8601(made.expires_ms)}:\n"
+            f"  mainstay replica add {url} --token {text}"
+        )
+        click.echo(hint, err=True)
