@@ -231,7 +231,7 @@ def test_roles_change_by_plan_and_back_without_a_rewind(pair: tuple[Site, Site])
 
 def test_a_copy_that_was_killed_is_made_again(pair: tuple[Site, Site], sites: Callable[[str], Site]) -> None:
     first, _ = pair
-    first.run("INSERT INTO numbers SELECT generate_series(2, 200000)")
+    first.run("INSERT INTO numbers SELECT generate_series(2, 50000)")
     third = sites("site-c")
     first.primary.create_slot(third.name)
     begun = threading.Event()
@@ -251,7 +251,7 @@ def test_a_copy_that_was_killed_is_made_again(pair: tuple[Site, Site], sites: Ca
     third.server.tell = lambda _line: None
     follow_anew(first, third)
     wait_until_same(first, third)
-    assert len(third.numbers()) == 200_000
+    assert len(third.numbers()) == 50_000
     with pytest.raises(HasData):
         first.standby.base_backup_from(first.upstream_of(first), first.credentials)
 

@@ -32,15 +32,14 @@ def git(*arguments: str, cwd: Path) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def node(roomy_path: Path) -> Iterator[Node]:
-    """A stopped node with users, projects and pushes, on SQLite."""
+@pytest.fixture(scope="module")
+def populated() -> Iterator[Path]:
+    """The data directory of a stopped node with users, projects and pushes, on SQLite."""
     managed.require_postgresql()
-    node = Node(roomy_path / "node")
-    try:
-        with node:
+    with managed.roomy_directory() as directory:
+        with Node(directory / "node") as node:
             node.run("user", "create", "ada", "--email", "ada@example.org", "--name", "Ada \u00e4\U0001f389")
-            work = roomy_path / "work"
+            work = directory / "work"
             work.mkdir()
             git("init", "-q", "-b", "main", cwd=work)
             for number in range(3):
@@ -48,6 +47,16 @@ def node(roomy_path: Path) -> Iterator[Node]:
                 git("push", "-q", node.clone_url("root/engine"), "main", cwd=work)
                 git("push", "-q", node.clone_url(f"root/other-{number}"), "main:side", cwd=work)
             assert node.stop() == 0
+        (node.data / "run" / "settings.json").unlink()  # it names this directory
+        yield directory
+
+
+@pytest.fixture
+def node(roomy_path: Path, populated: Path) -> Iterator[Node]:
+    """A copy of it, with the work that was pushed beside it."""
+    shutil.copytree(populated, roomy_path, dirs_exist_ok=True, symlinks=True)
+    node = Node(roomy_path / "node")
+    try:
         yield node
     finally:
         node.kill()
@@ -76,6 +85,9 @@ def rows_of(file: Path) -> dict[str, int]:
     counts = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}
     connection.close()
     return counts
+
+
+pytestmark = pytest.mark.xdist_group("db-move")
 
 
 def test_everything_is_there_after_a_move_that_was_killed_at_every_step(node: Node, roomy_path: Path) -> None:
