@@ -213,8 +213,11 @@ class Node:
             return False
         self._http, self._ssh = state["http"], state["ssh"] or self._ssh
         with contextlib.suppress(OSError):
-            return self.get("/status")[0] == 200  # the one that answers whatever the allowlist says
+            return self._is_serving()
         return False
+
+    def _is_serving(self) -> bool:
+        return self.get("/status")[0] == 200  # the one that answers whatever the allowlist says
 
     def _environment(self, *, without: Sequence[str] = ()) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTAY_")}

@@ -86,11 +86,17 @@ class Chores:
 
     @property
     def of_this_node(self) -> Mapping[str, Callable[[], object]]:
-        """By name; each is quick, and done about once a minute."""
+        """By name; each is quick, and done about once a minute, where the site is the primary."""
         return {
             "count_standbys": lambda: standbys.note(self._stores.database),
-            "evict": self._tools.copies.evict,
             "forget_password": self._forget_password,
+        }
+
+    @property
+    def of_this_machine(self) -> Mapping[str, Callable[[], object]]:
+        """The same for what is done on a replica, too: its disk fills like any other."""
+        return {
+            "evict": self._tools.copies.evict,
             "remove_quarantines": lambda: remove_forgotten(
                 Layout(self._stores.settings.data).quarantine, self._clock
             ),

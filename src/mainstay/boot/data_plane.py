@@ -26,16 +26,21 @@ from mainstay.boot.maintenance import lookout_of
 from mainstay.boot.roles import not_served
 from mainstay.boot.sites import admit_site
 from mainstay.boot.state import Phase, process_names, read_state
+from mainstay.boot.station import station_of
 from mainstay.boot.stores import Stores, begin_hold_s
 from mainstay.boot.vitals import Vitals
 from mainstay.boot.watching import dependencies_of
+from mainstay.cluster.station import Sight
 from mainstay.doors.githttp.app import GitHttp
 from mainstay.doors.githttp.settings import GitHttpSettings
 from mainstay.doors.health import app as health
 from mainstay.doors.health.decisions import NodeView
 from mainstay.doors.health.watchdog import LoopWatchdog
 from mainstay.doors.joining import app as joining
+from mainstay.doors.passive.app import PrimaryOnly
 from mainstay.doors.web.closed import Front
+from mainstay.doors.web.headers import SAFETY
+from mainstay.doors.web.pages import STYLE, STYLE_PATH, page
 from mainstay.doors.web.proxy import WebProxy
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.logs import get_logger
@@ -70,6 +75,7 @@ class DataPlane:
         self._vitals = Vitals(stores, phase=self._phase)
         self._disk = DiskWatch(layout.cache)
         self._maintenance = lookout_of(stores)
+        self._station = station_of(stores.settings)
         self._fallback = fallback_of(stores)
         self._service = git_service(stores, fallback=self._fallback)
         self._git = GitHttp(
@@ -96,6 +102,7 @@ class DataPlane:
         self._vitals.start()
         self._disk.start()
         await asyncio.to_thread(self._maintenance.start)
+        await asyncio.to_thread(self._station.start)
         self._stores.hints.start()
         if self._fallback:
             self._fallback.start()
@@ -105,6 +112,7 @@ class DataPlane:
         finally:
             self._disk.stop()
             await asyncio.to_thread(self._maintenance.stop)
+            await asyncio.to_thread(self._station.stop)
             await self._vitals.stop()
             beat.cancel()
             await self._web.close()
@@ -149,6 +157,7 @@ class DataPlane:
             is_well=self._vitals.watch.is_well,
             peer_token=self._vitals.peer_token,
             maintenance=lambda: self._maintenance.mode.value,
+            passive_is_ready=settings.replica_readiness == "serve-git",
         )
 
     def _application(self) -> Entrance:
@@ -158,7 +167,14 @@ class DataPlane:
         join = Door("joining", joining.claims, joining_door(self._stores, admit), never_closed)
         if "web" not in roles:
             return self._entrance([watch, join, Door("none", lambda _scope: True, not_served(roles))])
-        git, web = Door("git", _is_git, self._git, deed_of_git), Door("web", lambda _scope: True, self._web)
+        people = PrimaryOnly(
+            self._web,
+            sight=lambda: self._station.now,
+            page=page,
+            style=(STYLE_PATH, STYLE),
+            headers=SAFETY,
+        )
+        git, web = Door("git", _is_git, self._git, deed_of_git), Door("web", lambda _scope: True, people)
         return self._entrance([git, watch, join, web])
 
     def _entrance(self, doors: Sequence[Door]) -> Entrance:
@@ -184,12 +200,15 @@ class DataPlane:
             RESTARTS.labels(name).set(running[name].restarts if name in running else 0)
 
     def _view(self) -> NodeView:
-        verdict = self._vitals.watch.verdict
+        verdict, sight = self._vitals.watch.verdict, self._station.now
         return NodeView(
             phase=self._phase(),
             loop_lag_s=self._watchdog.lag_s,
             beat_age_s=self._watchdog.beat_age_s,
             problem=self._disk.problem if verdict.takes_traffic else verdict.because,
+            role=_role_of(sight),
+            primary=sight.primary.url,
+            lag_s=sight.lag.seconds if sight.lag else 0.0,
         )
 
     def _phase(self) -> Phase:
@@ -208,6 +227,13 @@ class _Server(HttpServer):
         await super().startup(sockets)
         child.say_ready()
         child.set_up_orm_beside()
+
+
+def _role_of(sight: Sight) -> str:
+    """In the words of balancers, which know `active` and `passive`."""
+    if sight.role == "primary":
+        return "active" if sight.primary.epoch else "single"
+    return "passive" if sight.role == "replica" else "superseded"
 
 
 def _is_git(scope: Scope) -> bool:

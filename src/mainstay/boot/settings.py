@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from mainstay.boot import parsing, steering
@@ -89,6 +89,9 @@ class NodeSettings:
     """Where other nodes reach the Git service of this one, by TLS; none: it is not offered."""
     sites: Address | None
     """Where other sites reach this one, by TLS with certificates of the built-in CA; none: there are none."""
+    replica_readiness: Literal["serve-git", "passive"]
+    """What `/-/readiness` says on a replica: 200, because it takes Git, or 503, for a balancer that stands
+    before several sites and goes by readiness. `/status` is 503 on a replica either way."""
     https: Address | None
     """Where TLS is ended here, beside plain `http`; needs `tls_certificate` and `tls_key`."""
     tls_certificate: str
@@ -171,6 +174,7 @@ _OPTIONS: Mapping[str, _Option] = {
     "node_labels": _Option(parsing.labels),
     "rpc": _Option(parsing.address_or_none),
     "sites": _Option(parsing.address_or_none),
+    "replica_readiness": _Option(parsing.one_of("serve-git", "passive"), "serve-git"),
     "https": _Option(parsing.address_or_none),
     "tls_certificate": _Option(str),
     "tls_key": _Option(str),

@@ -1,4 +1,7 @@
-"""The worker process: jobs, schedules, the outbox, and the chores of this node."""
+"""The worker process: jobs, schedules, the outbox, and the chores of this node.
+
+On a replica there are no jobs and no schedules; only the cache of this node is looked after.
+"""
 
 import signal
 import threading
@@ -11,7 +14,9 @@ from mainstay.boot.chores import Chores, pauses
 from mainstay.boot.git import git_tools
 from mainstay.boot.hinting import listening
 from mainstay.boot.maintenance import looking_out
+from mainstay.boot.station import stationed
 from mainstay.boot.stores import Stores
+from mainstay.cluster.station import Station
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, OutcomeUnknown
 from mainstay.foundation.logs import get_logger
@@ -25,22 +30,31 @@ _CHORES_EVERY_S = 60.0
 
 
 def main() -> None:
-    with child.begun("worker") as stores, git_tools(stores) as tools, looking_out(stores) as lookout:
+    with (
+        child.begun("worker") as stores,
+        git_tools(stores) as tools,
+        looking_out(stores) as lookout,
+        stationed(stores.settings) as station,
+    ):
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
         chores = Chores(stores, tools)
         beside = threading.Thread(
-            target=_do_until, args=(stop, _chores_of_this_node(stores, chores)), name="chores", daemon=True
+            target=_do_until,
+            args=(stop, lambda: _chores_of_this_node(stores, chores, station)),
+            name="chores",
+            daemon=True,
         )
         beside.start()
         child.say_ready()
-        worker = _worker(stores, chores, lookout)
+        worker = _worker(stores, chores, lookout, station)
         with listening(stores.settings, wake=worker.wake):
             worker.run(stop)
-        _try("finish", chores.finish)
+        if not station.now.is_passive:
+            _try("finish", chores.finish)
 
 
-def _worker(stores: Stores, chores: Chores, lookout: Lookout) -> Worker:
+def _worker(stores: Stores, chores: Chores, lookout: Lookout, station: Station) -> Worker:
     return Worker(
         database=stores.database,
         ledger=stores.ledger,
@@ -50,17 +64,24 @@ def _worker(stores: Stores, chores: Chores, lookout: Lookout) -> Worker:
         clock=SYSTEM,
         after_each=connections.close_all,
         is_paused=pauses(lookout),
+        rests=lambda: station.now.is_passive,
     )
 
 
-def _chores_of_this_node(stores: Stores, chores: Chores) -> Mapping[str, Callable[[], object]]:
-    return {**chores.of_this_node, "note_backlog": lambda: backlog.note(stores.database, SYSTEM)}
+def _chores_of_this_node(
+    stores: Stores, chores: Chores, station: Station
+) -> Mapping[str, Callable[[], object]]:
+    """What is to be done now, by what the site is now."""
+    if station.now.is_passive:
+        return chores.of_this_machine
+    noting = {"note_backlog": lambda: backlog.note(stores.database, SYSTEM)}
+    return {**chores.of_this_machine, **chores.of_this_node, **noting}
 
 
-def _do_until(stop: threading.Event, chores: Mapping[str, Callable[[], object]]) -> None:
+def _do_until(stop: threading.Event, chores: Callable[[], Mapping[str, Callable[[], object]]]) -> None:
     """Do all chores once a minute. One that fails is done again in a minute."""
     while not stop.is_set():
-        for name, chore in chores.items():
+        for name, chore in chores().items():
             _try(name, chore)
         connections.close_all()
         stop.wait(_CHORES_EVERY_S)

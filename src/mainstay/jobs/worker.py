@@ -68,10 +68,12 @@ class Worker:
         poll_s: float = 0.5,
         after_each: Callable[[], None] = lambda: None,
         is_paused: Callable[[str], bool] = lambda _name: False,
+        rests: Callable[[], bool] = lambda: False,
     ) -> None:
         """`event_handlers`: topic, then name of the handler; a topic with none is known and ignored.
 
         A job for whose name `is_paused` says so stays in the queue; one that runs is not disturbed.
+        While it `rests`, nothing is taken or written: the queue is another site's.
 
         `after_each` runs in the thread of each task when it ends, such as to let go of connections.
         """
@@ -87,6 +89,9 @@ class Worker:
         self._poll_s = poll_s
         self._after_each = after_each
         self._is_paused = is_paused
+        self._rests = rests
+        self._is_scheduled = False
+        self._is_resting = False
         self._event_threads = ThreadPoolExecutor(threads_max, thread_name_prefix="event")
         self._job_threads = ThreadPoolExecutor(threads_max, thread_name_prefix="job")
         self._events: dict[Future[bool], Event] = {}
@@ -111,14 +116,14 @@ class Worker:
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set, then finish what has begun."""
         log.info("worker.started", owner=self.owner, threads_max=self._threads_max)
-        self._patiently(self._ensure_schedule)
         while not stop.is_set():
-            if not self._patiently(self._turn):
+            if self._is_at_rest() or not self._patiently(self._turn):
                 self._pause()
         self._give_back_unbegun()
         while self._wait(ALL_COMPLETED):
             self._patiently(self._keep_leases)
-        self._patiently(self._settle)
+        if not self._is_at_rest():
+            self._patiently(self._settle)
         self.close()
         log.info("worker.stopped", owner=self.owner)
 
@@ -127,7 +132,27 @@ class Worker:
         self._event_threads.shutdown()
         self._job_threads.shutdown()
 
+    def _is_at_rest(self) -> bool:
+        """Whether to do nothing now. What ran when the rest began is somebody else's, once its lease ends."""
+        rests = self._rests()
+        if rests != self._is_resting:
+            self._is_resting = rests
+            log.info("worker.rest_began" if rests else "worker.rest_ended", owner=self.owner)
+        if rests:
+            self._is_scheduled = False
+            self._forget_done()
+        return rests
+
+    def _forget_done(self) -> None:
+        for event in [future for future in self._events if future.done()]:
+            del self._events[event]
+        for job in [future for future in self._jobs if future.done()]:
+            del self._jobs[job]
+
     def _turn(self) -> int:
+        if not self._is_scheduled:
+            self._ensure_schedule()
+            self._is_scheduled = True
         self._settle()
         return self._start_due()
 

@@ -102,10 +102,29 @@ def test_the_comprehensive_check_names_the_first_problem() -> None:
 def test_status_is_200_only_where_people_are_served(
     phase: str, role: str, maintenance: str, status: int
 ) -> None:
-    answer = decisions.node_status(NodeView(phase=phase), role=role, maintenance=maintenance, lag_s=0.0)
+    answer = decisions.node_status(NodeView(phase=phase, role=role), maintenance=maintenance)
     assert answer.status == status
     mode = {} if maintenance == "off" else {"maintenance_mode": maintenance}
-    assert body(answer) == {"role": role, "maintenance": bool(mode), "lag_s": 0.0, **mode}
+    elsewhere = {"primary": None} if role == "passive" else {}
+    assert body(answer) == {"role": role, "maintenance": bool(mode), "lag_s": 0.0, **mode, **elsewhere}
+
+
+def test_a_replica_is_ready_for_git_unless_the_operator_says_otherwise() -> None:
+    replica = NodeView(phase="ready", role="passive", primary="https://paris.example", lag_s=0.4)
+    answer = decisions.readiness(replica)
+    assert (answer.status, body(answer)["site_check"]) == (200, [{"status": "ok", "role": "passive"}])
+    answer = decisions.readiness(replica, passive_is_ready=False)
+    assert (answer.status, body(answer)["site_check"][0]["message"]) == (
+        503,
+        "this site is passive, the primary is https://paris.example",
+    )
+    assert body(decisions.node_status(replica, maintenance="off"))["primary"] == "https://paris.example"
+
+
+def test_a_site_that_was_superseded_is_not_ready() -> None:
+    view = NodeView(phase="ready", role="superseded", primary="https://berlin.example")
+    assert decisions.readiness(view).status == 503
+    assert decisions.node_status(view, maintenance="off").status == 503
 
 
 def test_maintenance_takes_no_node_out_of_rotation() -> None:

@@ -8,7 +8,7 @@
 | `/-/metrics` | Prometheus |
 | `/-/dependencies?of=database` (or `objects`) | does it answer this node now; for other nodes |
 | `/health_check[/database|/cache|/migrations|/geo][.json]` | for people and monitors, not for balancers |
-| `/status` | does this node serve people; told to anybody |
+| `/status` | does this node serve people; told to anybody. 503 on a replica: follow this to the primary |
 
 All but `/status` answer only the allowlist or the health token; others see an empty 404. The address is
 judged after the trusted proxies. None of them is rate limited, logged in, or told to wait behind anybody.
@@ -71,21 +71,21 @@ class HealthDoor:
         allowlist: Sequence[IPv4Network | IPv6Network],
         token: Secret,
         before_metrics: Callable[[], None] = lambda: None,
-        role: str = "single",
         is_well: Callable[[str], bool] = lambda _dependency: False,
         peer_token: Secret = NO_TOKEN,
         maintenance: Callable[[], str] = lambda: "off",
+        passive_is_ready: bool = True,
     ) -> None:
         """`is_well` says whether a dependency answers now; `peer_token` opens only that question.
 
-        `maintenance` names the mode: `off`, `read-only` or `full`.
+        `maintenance` names the mode: `off`, `read-only` or `full`. `passive_is_ready`: a replica is.
         """
         self._dependencies = dependencies
         self._view = view
         self._allowlist = allowlist
         self._token = token
         self._before_metrics = before_metrics
-        self._role = role
+        self._passive_is_ready = passive_is_ready
         self._is_well = is_well
         self._peer_token = peer_token
         self._maintenance = maintenance
@@ -105,9 +105,7 @@ class HealthDoor:
         if scope["method"] not in ("GET", "HEAD"):
             return NOT_FOUND
         if scope["path"] == "/status":
-            return decisions.node_status(
-                self._view(), role=self._role, maintenance=self._maintenance(), lag_s=0.0
-            )
+            return decisions.node_status(self._view(), maintenance=self._maintenance())
         if not self._may_ask(scope):
             return NOT_FOUND
         return await self._tell(scope)
@@ -131,7 +129,12 @@ class HealthDoor:
                 return decisions.health()
             case "/-/readiness":
                 checks = await self._look(_LOOKS[""]) if with_all else []
-                return decisions.readiness(self._view(), checks, maintenance=self._maintenance())
+                return decisions.readiness(
+                    self._view(),
+                    checks,
+                    maintenance=self._maintenance(),
+                    passive_is_ready=self._passive_is_ready,
+                )
             case "/-/liveness":
                 return decisions.liveness(self._view())
             case "/-/metrics":

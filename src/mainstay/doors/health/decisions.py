@@ -42,6 +42,16 @@ class NodeView:
     beat_age_s: float = 0.0
     problem: str = ""
     """Why it should take no traffic although it runs, such as a database that answers all nodes but it."""
+    role: str = "single"
+    """Of the site: `single` (there are no others), `active`, `passive` or `superseded`."""
+    primary: str = ""
+    """Where the primary is, when it is another site."""
+    lag_s: float | None = 0.0
+    """How far a passive one is behind; None when it cannot tell."""
+
+    @property
+    def serves_people(self) -> bool:
+        return self.role in {"single", "active"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +95,23 @@ def health() -> Answer:
     return Answer(200, f"{BRAND} OK".encode())
 
 
-def readiness(view: NodeView, checks: Sequence[Check] = (), *, maintenance: str = "off") -> Answer:
+def readiness(
+    view: NodeView,
+    checks: Sequence[Check] = (),
+    *,
+    maintenance: str = "off",
+    passive_is_ready: bool = True,
+) -> Answer:
     """May this node take traffic? `checks` are the dependencies, and only given when all were asked for:
 
     a database that is away must not make a balancer drop every node at once. Nor must maintenance: somebody
-    has to tell people of it, and to let the excepted addresses in.
+    has to tell people of it, and to let the excepted addresses in. A replica takes Git, so it is ready unless
+    the operator says otherwise; a site that was superseded is not.
     """
     everything = [Check(name="master_check", problem=_own_problem(view)), *checks]
+    problem = _role_problem(view, passive_is_ready=passive_is_ready)
+    if view.role != "single":
+        everything.append(Check(name="site_check", problem=problem, facts={"role": view.role}))
     failed = any(check.problem for check in everything)
     body: dict[str, Any] = {"status": "failed" if failed else "ok"}
     body.update({check.name: [check.as_json()] for check in everything})
@@ -106,6 +126,12 @@ def _own_problem(view: NodeView) -> str:
     if view.loop_lag_s > _LAG_S_MAX:
         return f"the event loop lags {view.loop_lag_s:.1f} s"
     return view.problem
+
+
+def _role_problem(view: NodeView, *, passive_is_ready: bool) -> str:
+    if view.serves_people or (view.role == "passive" and passive_is_ready):
+        return ""
+    return f"this site is {view.role}" + (f", the primary is {view.primary}" if view.primary else "")
 
 
 def dependency(*, well: bool) -> Answer:
@@ -132,13 +158,15 @@ def comprehensive(checks: Sequence[Check], *, as_json: bool) -> Answer:
     return Answer(status, message.encode())
 
 
-def node_status(view: NodeView, *, role: str, maintenance: str, lag_s: float) -> Answer:
+def node_status(view: NodeView, *, maintenance: str) -> Answer:
     """`/status`: 200 when people can be served here, 503 on a passive, draining or closed node.
 
     Read-only is serving: whoever follows this must not take clones away from people.
     """
-    serves = view.phase == "ready" and maintenance != "full" and role in {"single", "active"}
-    body: dict[str, Any] = {"role": role, "maintenance": maintenance != "off", "lag_s": lag_s}
+    serves = view.phase == "ready" and maintenance != "full" and view.serves_people
+    body: dict[str, Any] = {"role": view.role, "maintenance": maintenance != "off", "lag_s": view.lag_s}
+    if not view.serves_people:
+        body["primary"] = view.primary or None
     if maintenance != "off":
         body["maintenance_mode"] = maintenance
     return _json(200 if serves else 503, body)
