@@ -24,6 +24,7 @@ from mainstay.repository.remote import frames
 from mainstay.repository.remote.calls import UploadPack
 from mainstay.repository.remote.frames import Kind, frame
 from mainstay.repository.remote.service import RemoteGitService
+from mainstay.repository.remote.wire import Naming
 from mainstay.repository.streams import ByteSink, ByteSource, ClientGone
 from support.desk import RULES, Heard, Said
 from support.rpc import HASTY, Cluster, RunningNode, loop_for
@@ -222,7 +223,8 @@ def test_a_node_that_does_not_know_the_call_is_passed_over(
 ) -> None:
     cluster.start(Noting(say_pack))
     with app_node(cluster) as app:
-        monkeypatch.setattr("mainstay.repository.remote.wire.address_of", lambda name: f"/rpc/v2/{name}")
+        another = Naming(address=lambda name: f"/rpc/v2/{name}")
+        monkeypatch.setattr("mainstay.repository.remote.wire.NODES", another)
         with pytest.raises(Unavailable, match="understands"):
             app.fetch()
 

@@ -21,12 +21,12 @@ from mainstay.boot.http_protocol import server_options
 from mainstay.boot.stores import Stores
 from mainstay.cluster.rpc_tokens import TokenPair, token_pair
 from mainstay.doors.nodes.app import NodeDoor, Scope
-from mainstay.doors.nodes.incoming import Receive
-from mainstay.doors.nodes.outgoing import Send
 from mainstay.doors.nodes.settings import NodesSettings
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.logs import get_logger
+from mainstay.repository.remote.incoming import Receive
 from mainstay.repository.remote.kept import Kept
+from mainstay.repository.remote.outgoing import Send
 
 log = get_logger()
 

@@ -9,16 +9,14 @@ nothing was begun, and the caller may ask another node. After BEGUN, errors come
 import asyncio
 import json
 import re
-from collections.abc import Callable, Coroutine, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 from mainstay.cache.outage import one_request
 from mainstay.cluster.rpc_tokens import TokenPair
 from mainstay.doors.nodes.content import ContentForNodes
-from mainstay.doors.nodes.incoming import Incoming, Receive
 from mainstay.doors.nodes.line import Line
-from mainstay.doors.nodes.outgoing import Outgoing, Send
 from mainstay.doors.nodes.settings import NodesSettings
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Invalid, MainstayError, OutcomeUnknown, Unavailable
@@ -28,10 +26,11 @@ from mainstay.foundation.metrics import counter, gauge, histogram
 from mainstay.repository.face import GitFace
 from mainstay.repository.remote.calls import ROOT, VERSION, Browse, Call, ReceivePack, UploadPack, Write
 from mainstay.repository.remote.faults import FailedThere
+from mainstay.repository.remote.incoming import Incoming, Receive, unless_gone
 from mainstay.repository.remote.kept import Kept
+from mainstay.repository.remote.outgoing import Outgoing, Send
 from mainstay.repository.remote.questions import NotUnderstood
 from mainstay.repository.streams import ClientGone
-from mainstay.repository.threads import ended
 
 log = get_logger()
 
@@ -194,7 +193,7 @@ class NodeDoor:
     async def _outcome(self, visit: _Visit, call: Call) -> MainstayError | OutcomeUnknown | None:
         """Do the work; return what is to be said instead of the end. Raises `ClientGone`."""
         try:
-            await _unless_gone(self._work(visit, call), visit.incoming)
+            await unless_gone(self._work(visit, call), visit.incoming)
         except OutcomeUnknown as error:
             visit.outcome, visit.because = "unknown", str(error)
             return error
@@ -255,16 +254,3 @@ def _call_at(scope: Scope) -> type[Call]:
 def _request_id(headers: dict[bytes, bytes]) -> str:
     text = headers.get(b"x-request-id", b"").decode("latin-1")
     return text if _REQUEST_ID.match(text) else new_ulid()
-
-
-async def _unless_gone(work: Coroutine[Any, Any, None], incoming: Incoming) -> None:
-    """Do the work, but cancel it when the caller hangs up: nobody would read what comes of it."""
-    working = asyncio.create_task(work)
-    gone = asyncio.create_task(incoming.hang_up())
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        working.result()
-    finally:
-        await ended(working, gone)

@@ -33,6 +33,8 @@ _KNOWN_NEEDS: frozenset[str] = frozenset()
 _ID_MAX = (1 << 63) - 1
 _MESSAGE_CHARACTERS_MAX = 10_000
 _PROTOCOL_VERSIONS = (0, 2)
+_COMMAND_CHARACTERS_MAX = 10_000
+_HOPS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ class ReceivePack:
     def decode(cls, body: bytes) -> Self:
         fields = _checked(body)
         rules = PushRules(
-            actor=_actor_from(fields.inner("actor")),
+            actor=actor_from(fields.inner("actor")),
             role=_role(fields, "role"),
             branches=_protected_from(fields, "branches"),
             tags=_protected_from(fields, "tags"),
@@ -146,6 +148,44 @@ class Write:
         return cls(addition=addition_from(fields, _id(fields, "repository_id")))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Hold one conversation of Git over SSH, for another site. Its client has proved there to have the key;
+    whose key it is and what it may is decided where the call is answered.
+    """
+
+    name = "session"
+    fingerprint: str
+    address: str
+    command: str | None
+    """None: a shell."""
+    git_protocol: str
+    hops: int
+    """By how many sites it was sent on before."""
+
+    def encode(self) -> bytes:
+        return _encode(
+            fingerprint=self.fingerprint,
+            address=self.address,
+            command=self.command,
+            git_protocol=self.git_protocol,
+            hops=self.hops,
+            needs=[],
+        )
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        fields = _checked(body)
+        is_shell = fields.is_null("command")
+        return cls(
+            fingerprint=fields.text("fingerprint"),
+            address=fields.text("address"),
+            command=None if is_shell else fields.text("command", longest=_COMMAND_CHARACTERS_MAX),
+            git_protocol=fields.text("git_protocol"),
+            hops=fields.whole("hops", least=0, most=_HOPS_MAX),
+        )
+
+
 Call = UploadPack | ReceivePack | Browse | Write
 
 
@@ -178,7 +218,8 @@ def _role(fields: Fields, name: str) -> Role:
         raise BadFields(f"there is no role {number}") from None
 
 
-def _actor_from(fields: Fields) -> Actor:
+def actor_from(fields: Fields) -> Actor:
+    """The inverse of `Actor.facts`. Raises `BadFields`."""
     kind = fields.text("kind")
     if kind not in set(ActorKind):
         raise BadFields(f"there is no kind of actor {kind!r}")

@@ -1,8 +1,9 @@
 """What travels inside a body between two nodes: frames, each a kind, a length and that many bytes.
 
 A request is PARAMETERS, then DATA, then END. An answer is BEGUN, then DATA, then END or FAILED. ALIVE may
-stand anywhere and means nothing but that. A body that stops before its END was cut: whatever the HTTP layer
-makes of that, nobody takes it for whole.
+stand anywhere and means nothing but that. The answer to a session has ASIDE between its DATA, for the person
+and not for the program, and its exit code in the END. A body that stops before its END was cut: whatever the
+HTTP layer makes of that, nobody takes it for whole.
 
 Bytes in, events out; no I/O here. Data is handed on as it comes, so a frame is never held as a whole.
 """
@@ -30,6 +31,7 @@ class Kind(IntEnum):
     FAILED = 5
     """JSON as in `faults`."""
     ALIVE = 6
+    ASIDE = 7
 
 
 class BadFrame(Invalid):

@@ -11,7 +11,7 @@ Nothing of what the client says is taken before the node has said BEGUN. Until t
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -54,6 +54,18 @@ class Patience:
     alive_s: float = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """By which name an answerer is asked, and at which path. By default: nodes of one cluster."""
+
+    server: Callable[[str], str] = server_name_of
+    address: Callable[[str], str] = address_of
+
+
+NODES = Naming()
+Aside = Callable[[bytes], Awaitable[None]]
+
+
 class NotServed(Exception):
     """The node did not do it, or not to the end. `error` is for the caller when nobody else does."""
 
@@ -69,11 +81,18 @@ class Wire:
     """Connections to other nodes, kept open between calls. Belongs to one event loop."""
 
     def __init__(
-        self, *, context: ssl.SSLContext, token: Kept[Secret], patience: Patience | None = None
+        self,
+        *,
+        context: ssl.SSLContext,
+        token: Kept[Secret] | None,
+        patience: Patience | None = None,
+        naming: Naming | None = None,
     ) -> None:
+        """Without a `token` the certificate of `context` says who asks."""
         self._token = token
+        self._naming = naming or NODES
         self._patience = patience or Patience()
-        self._resolver = _NodeResolver()
+        self._resolver = Directory()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=context, resolver=self._resolver, use_dns_cache=False, limit=0
@@ -97,14 +116,15 @@ class Wire:
         sink: ByteSink,
         request_id: str,
         is_last: bool,
-    ) -> None:
-        """Make the call. Returns when the answer was whole. Raises `NotServed`, what the node said it
-        failed with, and what `source` and `sink` raise.
+        aside: Aside | None = None,
+    ) -> bytes:
+        """Make the call. Returns, when the answer was whole, what stood at its end. Raises `NotServed`, what
+        the node said it failed with, and what `source` and `sink` raise. `aside` hears what is for people.
         """
         call = _Call(node, name, parameters, request_id, self._patience)
         begin_s_max = self._patience.last_begin_s_max if is_last else self._patience.begin_s_max
         async with self._opened(call, begin_s_max) as (response, reader):
-            await _Conversation(call, response, reader, self._patience).hold(source, sink)
+            return await _Conversation(call, response, reader, self._patience, aside).hold(source, sink)
 
     @asynccontextmanager
     async def _opened(
@@ -131,8 +151,8 @@ class Wire:
 
     async def _admitted(self, call: "_Call") -> aiohttp.ClientResponse:
         """An answer with status 200. A token that is not good any more is asked for again, once."""
-        response = await self._post(call, await self._token.get())
-        if response.status == _UNAUTHORIZED:
+        response = await self._post(call, await self._token.get() if self._token else None)
+        if response.status == _UNAUTHORIZED and self._token:
             call.cut(response)
             response = await self._post(call, await self._token.renewed())
         if response.status != _OK:
@@ -142,10 +162,13 @@ class Wire:
                 call.cut(response)
         return response
 
-    async def _post(self, call: "_Call", token: Secret) -> aiohttp.ClientResponse:
-        self._resolver.learn(call.node)
-        headers = {"Authorization": f"Bearer {token.reveal()}", "X-Request-Id": call.request_id}
-        url = f"https://{server_name_of(call.node.id)}:{call.node.port}{address_of(call.name)}"
+    async def _post(self, call: "_Call", token: Secret | None) -> aiohttp.ClientResponse:
+        server = self._naming.server(call.node.id)
+        self._resolver.learn(server, call.node.host)
+        headers = {"X-Request-Id": call.request_id}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.reveal()}"
+        url = f"https://{server}:{call.node.port}{self._naming.address(call.name)}"
         response = await self._session.post(url, data=call.body(), headers=headers)
         if response.connection is not None:
             call.transport = response.connection.transport
@@ -199,14 +222,21 @@ class _Conversation:
     """Both directions at once, until the answer is whole."""
 
     def __init__(
-        self, call: _Call, response: aiohttp.ClientResponse, reader: FrameReader, patience: Patience
+        self,
+        call: _Call,
+        response: aiohttp.ClientResponse,
+        reader: FrameReader,
+        patience: Patience,
+        aside: Aside | None,
     ) -> None:
+        self._aside = aside
+        self._result = b""
         self._call = call
         self._response = response
         self._reader = reader
         self._patience = patience
 
-    async def hold(self, source: ByteSource, sink: ByteSink) -> None:
+    async def hold(self, source: ByteSource, sink: ByteSink) -> bytes:
         saying = asyncio.create_task(self._say(source))
         hearing = asyncio.create_task(self._hear(sink))
         try:
@@ -215,6 +245,7 @@ class _Conversation:
                 saying.result()  # who has nothing more to say waits; who failed is not answered
                 await asyncio.wait({hearing})
             hearing.result()
+            return self._result
         finally:
             await ended(saying, hearing)
 
@@ -238,6 +269,10 @@ class _Conversation:
             await sink.write(found.body)
         elif found.kind is Kind.FAILED:
             raise _failed(found.body)
+        elif found.kind is Kind.ASIDE and self._aside:
+            await self._aside(found.body)
+        elif found.kind is Kind.END:
+            self._result = found.body
 
     async def _read(self) -> bytes:
         try:
@@ -265,14 +300,14 @@ class _Conversation:
             self._call.cut(self._response)
 
 
-class _NodeResolver(AbstractResolver):
-    """Where the nodes are, by the names in their certificates."""
+class Directory(AbstractResolver):
+    """Where those are who are asked, by the names in their certificates."""
 
     def __init__(self) -> None:
         self._hosts: dict[str, str] = {}
 
-    def learn(self, node: GitNode) -> None:
-        self._hosts[server_name_of(node.id)] = node.host
+    def learn(self, server: str, host: str) -> None:
+        self._hosts[server] = host
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

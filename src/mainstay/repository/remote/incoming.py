@@ -5,8 +5,8 @@ answer is made, and one that sends faster than we read has to wait.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any, TypeVar
 
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import get_logger
@@ -15,6 +15,8 @@ from mainstay.repository.streams import ClientGone
 from mainstay.repository.threads import ended
 
 log = get_logger()
+
+Result = TypeVar("Result")
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -95,3 +97,16 @@ class Incoming:
             raise ClientGone
         self._body_ended = not message.get("more_body", False)
         return bytes(message.get("body", b""))
+
+
+async def unless_gone(work: Coroutine[Any, Any, Result], incoming: Incoming) -> Result:
+    """Do the work, but cancel it when the caller hangs up: nobody would read what comes of it."""
+    working = asyncio.create_task(work)
+    gone = asyncio.create_task(incoming.hang_up())
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        await ended(working, gone)

@@ -39,8 +39,12 @@ class Outgoing:
             await self._say(each)
         self.sent_bytes += len(chunk)
 
-    async def finish(self) -> None:
-        await self._say(frames.END, more=False)
+    async def aside(self, text: bytes) -> None:
+        """Say something to the person at the end of a session. Raises `ClientGone`."""
+        await self._say(frame(Kind.ASIDE, text))
+
+    async def finish(self, result: bytes = b"") -> None:
+        await self._say(frame(Kind.END, result), more=False)
 
     async def fail(self, error: MainstayError | OutcomeUnknown) -> None:
         """Say what went wrong, in the place of the end. Raises `ClientGone`."""
