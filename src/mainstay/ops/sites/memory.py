@@ -1,0 +1,98 @@
+"""What a site remembers between two runs: the last words of its primary, a promotion that was begun.
+
+Small files in `DATA/sites`, replaced whole. What the primary said is written at most once a second, and not
+synced: the machine whose power fails is not the one that is promoted a moment later.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from mainstay.cluster.private_files import make_private_directory, replace_file
+from mainstay.foundation.errors import Conflict
+from mainstay.ops.sites.losses import Heard, LastPush
+from mainstay.ops.sites.promotion import Progress, progress_in, progress_said
+
+_FILE_BYTES_MAX: Final = 1 << 20
+
+
+class MemoryUnreadable(Conflict):
+    """A file is there and is not what was written."""
+
+
+class Memory:
+    """The files in one directory."""
+
+    def __init__(self, data: Path) -> None:
+        self._directory = data / "sites"
+
+    def heard(self) -> Heard | None:
+        """None: the primary was never heard. What cannot be read was not heard either."""
+        try:
+            return heard_in(self._read("heard.json"))
+        except (MemoryUnreadable, KeyError, TypeError, ValueError):
+            return None
+
+    def note_heard(self, heard: Heard) -> None:
+        self._write("heard.json", asdict(heard), durable=False)
+
+    def progress(self) -> Progress | None:
+        """Of the last promotion. Raises `MemoryUnreadable`."""
+        said = self._read("promotion.json")
+        try:
+            return None if said is None else progress_in(said)
+        except (KeyError, TypeError, ValueError) as error:
+            raise MemoryUnreadable(f"{self._directory / 'promotion.json'}: {error!r}") from error
+
+    def note_progress(self, progress: Progress) -> None:
+        self._write("promotion.json", progress_said(progress), durable=True)
+
+    def incomplete(self) -> list[int]:
+        """Repositories that a promotion closed and that have not come back."""
+        said = self._read("incomplete.json")
+        return [int(each) for each in said] if isinstance(said, list) else []
+
+    def note_incomplete(self, ids: list[int]) -> None:
+        self._write("incomplete.json", sorted(set(ids)), durable=True)
+
+    def adding(self) -> Mapping[str, str] | None:
+        """What `replica add` was given by the primary, so that a repeat needs no second token."""
+        said = self._read("adding.json")
+        return {str(name): str(text) for name, text in said.items()} if isinstance(said, dict) else None
+
+    def note_adding(self, facts: Mapping[str, str]) -> None:
+        self._write("adding.json", dict(facts), durable=True)
+
+    def _read(self, name: str) -> Any:
+        """None: there is none."""
+        file = self._directory / name
+        try:
+            content = file.read_bytes()[:_FILE_BYTES_MAX]
+        except FileNotFoundError:
+            return None
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise MemoryUnreadable(f"{file} cannot be read") from error
+
+    def _write(self, name: str, said: Any, *, durable: bool) -> None:
+        make_private_directory(self._directory)
+        replace_file(self._directory / name, json.dumps(said).encode(), durable=durable)
+
+
+def heard_in(said: Any) -> Heard | None:
+    """From what was kept."""
+    if said is None:
+        return None
+    push = said["last_push"]
+    return Heard(
+        at_ms=int(said["at_ms"]),
+        site_id=str(said["site_id"]),
+        name=str(said["name"]),
+        url=str(said["url"]),
+        wal=None if said["wal"] is None else int(said["wal"]),
+        last_push=None if push is None else LastPush(**push),
+        waits_for_us=said["waits_for_us"] is True,
+    )
