@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from mainstay import __version__
@@ -19,11 +19,12 @@ from mainstay.boot.degraded import fallback_of
 from mainstay.boot.disk import DiskWatch
 from mainstay.boot.entrance import Door, Entrance, Scope
 from mainstay.boot.git import git_service
-from mainstay.boot.http_server import DataSockets, HealthServer, HttpServer, inherited_sockets
+from mainstay.boot.http_server import DataSockets, HealthServer, HttpServer, SitesPort, inherited_sockets
 from mainstay.boot.inviting import joining_door
 from mainstay.boot.layout import Layout
 from mainstay.boot.maintenance import lookout_of
 from mainstay.boot.roles import not_served
+from mainstay.boot.site_line import SiteLine, is_site
 from mainstay.boot.sites import admit_site
 from mainstay.boot.state import Phase, process_names, read_state
 from mainstay.boot.station import station_of
@@ -87,8 +88,10 @@ class DataPlane:
             clock=SYSTEM,
             clone_url=lambda path: f"{http_url(stores.settings)}/{path}.git",
         )
+        self._line = self._site_line() if stores.settings.sites else None
         self._web = WebProxy(layout.web_socket.relative_to(layout.run))
         self._watch = self._health_door()
+        self._doors = self._all_doors()
         self._server = _Server(self._application(), stores.settings)
 
     def run(self, sockets: DataSockets) -> None:
@@ -106,10 +109,16 @@ class DataPlane:
         self._stores.hints.start()
         if self._fallback:
             self._fallback.start()
+        if self._line:
+            self._line.start()
         try:
             async with self._health_port(sockets.health):
-                await self._server.serve_on(http=sockets.http, https=sockets.https)
+                await self._server.serve_on(
+                    http=sockets.http, https=sockets.https, sites=self._sites_port(sockets.sites)
+                )
         finally:
+            if self._line:
+                await asyncio.to_thread(self._line.stop)
             self._disk.stop()
             await asyncio.to_thread(self._maintenance.stop)
             await asyncio.to_thread(self._station.stop)
@@ -125,6 +134,8 @@ class DataPlane:
     def _stop_soon(self) -> None:
         log.info("boot.data_plane_draining")
         self._server.draining = True
+        if self._line:
+            self._line.close()
         notice_s = self._stores.settings.drain_notice_seconds
         asyncio.get_running_loop().call_later(notice_s, self._server.stop)
 
@@ -160,13 +171,28 @@ class DataPlane:
             passive_is_ready=settings.replica_readiness == "serve-git",
         )
 
+    def _site_line(self) -> SiteLine:
+        return SiteLine(
+            self._stores, sight=lambda: self._station.now, is_draining=lambda: self._server.draining
+        )
+
+    def _sites_port(self, listener: socket.socket | None) -> SitesPort | None:
+        """The line between sites: its own door, and behind it all that others find here."""
+        if listener is None or self._line is None:
+            return None
+        entrance = self._entrance([self._line.door, *self._doors], vouched=is_site)
+        return self._line.port(listener, entrance)
+
     def _application(self) -> Entrance:
+        return self._entrance(self._doors)
+
+    def _all_doors(self) -> Sequence[Door]:
         watch = Door("health", health.claims, self._watch, never_closed)
         roles = self._stores.settings.roles
         admit = admit_site(self._stores)
         join = Door("joining", joining.claims, joining_door(self._stores, admit), never_closed)
         if "web" not in roles:
-            return self._entrance([watch, join, Door("none", lambda _scope: True, not_served(roles))])
+            return [watch, join, Door("none", lambda _scope: True, not_served(roles))]
         people = PrimaryOnly(
             self._web,
             sight=lambda: self._station.now,
@@ -175,14 +201,17 @@ class DataPlane:
             headers=SAFETY,
         )
         git, web = Door("git", _is_git, self._git, deed_of_git), Door("web", lambda _scope: True, people)
-        return self._entrance([git, watch, join, web])
+        return [git, watch, join, web]
 
-    def _entrance(self, doors: Sequence[Door]) -> Entrance:
+    def _entrance(
+        self, doors: Sequence[Door], *, vouched: Callable[[Scope], bool] = lambda _: False
+    ) -> Entrance:
         return Entrance(
             doors,
             trusted_proxies=self._stores.settings.trusted_proxies,
             is_draining=lambda: self._server.draining,
             front=Front(self._maintenance),
+            vouched=vouched,
         )
 
     def _count_processes(self) -> None:

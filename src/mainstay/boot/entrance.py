@@ -11,12 +11,14 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import ip_network
 from typing import Any
 
 from mainstay.boot.forwarded import client_address, is_request_id, is_trusted, scheme_of
 from mainstay.boot.parsing import Networks
 from mainstay.doors.web.closed import NO_FRONT, Front
 from mainstay.foundation.ids import new_ulid
+from mainstay.foundation.ip import plain_text
 from mainstay.foundation.logs import bound, get_logger
 from mainstay.foundation.metrics import Counter, Histogram, counter, histogram
 from mainstay.ops.maintenance.routes import DeedOf, deed_of_request
@@ -61,11 +63,14 @@ class Entrance:
         trusted_proxies: Networks,
         is_draining: Callable[[], bool],
         front: Front = NO_FRONT,
+        vouched: Callable[[Scope], bool] = lambda _: False,
     ) -> None:
+        """`vouched`: whether a peer counts as a trusted proxy whatever its address is."""
         self._doors = doors
         self._trusted = trusted_proxies
         self._is_draining = is_draining
         self._front = front
+        self._vouched = vouched
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http", "lifespan and websockets are off"
@@ -85,16 +90,22 @@ class Entrance:
         """Rewrite the scope as the module promises, and return the request id."""
         headers: Headers = scope["headers"]
         peer = scope["client"][0] if scope["client"] else ""
-        trusted = is_trusted(peer, self._trusted)
+        proxies = self._proxies(peer, scope)
+        trusted = is_trusted(peer, proxies)
         claimed = dict(headers) if trusted else {}
         forwarded = [value for name, value in headers if name == b"x-forwarded-for"] if trusted else []
-        scope["client"] = (client_address(peer, forwarded, self._trusted), 0)
+        scope["client"] = (client_address(peer, forwarded, proxies), 0)
         scope["scheme"] = scheme_of(claimed.get(b"x-forwarded-proto", b""), scope["scheme"])
         given = claimed.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if is_request_id(given) else new_ulid()
         kept = [(name, value) for name, value in headers if name not in _FORWARDING]
         scope["headers"] = [*kept, (b"x-request-id", request_id.encode())]
         return request_id
+
+    def _proxies(self, peer: str, scope: Scope) -> Networks:
+        if not (peer and self._vouched(scope)):
+            return self._trusted
+        return (*self._trusted, ip_network(plain_text(peer)))
 
 
 class _Visit:

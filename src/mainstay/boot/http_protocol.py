@@ -8,7 +8,8 @@ and its end one by one, and each would be a packet that wakes the client up.
 """
 
 import asyncio
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -18,6 +19,7 @@ SILENT_BYTES_MAX = 64 * 1024
 HEAD_SECONDS_MAX = 15.0
 CONNECTIONS_MAX = 4096
 """More are answered 503 at once."""
+SHOWN: Final = "mainstay.shown"
 _GATHERED_BYTES_MAX = 16 * 1024
 
 _TOO_LARGE = (
@@ -123,6 +125,29 @@ class AnnouncedHttpProtocol(BoundedHttpProtocol):
         super().connection_made(transport)
         if self.announced:
             self.client = (self.announced.host, self.announced.port)
+
+
+class SiteHttpProtocol(BoundedHttpProtocol):
+    """A connection of the line between sites: each request has the name and the serial of the certificate
+    that the peer showed and TLS has verified, under `extensions`. None of both: it showed none.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._shown = shown_in(transport.get_extra_info("peercert"))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        extensions: dict[str, Any] = {SHOWN: self._shown} if self._shown else {}
+        self.scope["extensions"] = extensions
+
+
+def shown_in(certificate: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """Its name and its serial in lower-case hex."""
+    if not certificate:
+        return None
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
+    return (names[0], f"{int(certificate['serialNumber'], 16):x}") if len(names) == 1 else None
 
 
 def server_options() -> dict[str, Any]:

@@ -6,7 +6,8 @@ extra step.
 
 import asyncio
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import uvicorn
 from mainstay.boot import child
 from mainstay.boot.accepting import Acceptor
 from mainstay.boot.entrance import App
-from mainstay.boot.http_protocol import AnnouncedHttpProtocol, server_options
+from mainstay.boot.http_protocol import AnnouncedHttpProtocol, SiteHttpProtocol, server_options
 from mainstay.boot.parsing import DoorName, Networks
 from mainstay.boot.settings import NodeSettings
 from mainstay.boot.tls import certificate_of
@@ -29,12 +30,22 @@ class DataSockets:
     http: socket.socket
     https: socket.socket | None
     health: socket.socket | None
+    sites: socket.socket | None
+
+
+@dataclass(frozen=True, slots=True)
+class SitesPort:
+    """The line between sites: an application of its own, by TLS only."""
+
+    listener: socket.socket
+    application: App
+    tls: Callable[[], ssl.SSLContext]
 
 
 def inherited_sockets() -> DataSockets:
     """By the names of `PublicSockets.inherited_by_data`."""
     http = socket.socket(fileno=child.inherited_socket("HTTP_FD"))
-    return DataSockets(http, _offered("HTTPS_FD"), _offered("HEALTH_FD"))
+    return DataSockets(http, _offered("HTTPS_FD"), _offered("HEALTH_FD"), _offered("SITES_FD"))
 
 
 def _offered(name: str) -> socket.socket | None:
@@ -57,9 +68,16 @@ class HttpServer(uvicorn.Server):
         )
         self._settings = settings
 
-    async def serve_on(self, *, http: socket.socket, https: socket.socket | None = None) -> None:
+    async def serve_on(
+        self,
+        *,
+        http: socket.socket,
+        https: socket.socket | None = None,
+        sites: SitesPort | None = None,
+    ) -> None:
         """Until `stop`."""
         self._https = https
+        self._sites = sites
         await self.serve([http])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -73,6 +91,8 @@ class HttpServer(uvicorn.Server):
             certificate = certificate_of(self._settings)
             proxies = announcers(self._settings, "https")
             self._also(Acceptor(self._https, self._protocol_for, proxies=proxies, tls=certificate.context))
+        if self._sites:
+            self._also(self._line_between_sites(self._sites))
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -84,6 +104,15 @@ class HttpServer(uvicorn.Server):
     def _also(self, acceptor: Acceptor) -> None:
         """Uvicorn stops it like one of its own: `close`, then `wait_closed`."""
         self.servers.append(acceptor)  # type: ignore[arg-type]  # a list of asyncio's servers
+
+    def _line_between_sites(self, port: SitesPort) -> Acceptor:
+        config = uvicorn.Config(port.application, **server_options())
+        config.load()
+
+        def protocol_for(_: Endpoint | None) -> asyncio.BaseProtocol:
+            return SiteHttpProtocol(config, self.server_state, self.lifespan.state)
+
+        return Acceptor(port.listener, protocol_for, tls=port.tls)
 
     def _protocol_for(self, client: Endpoint | None) -> asyncio.BaseProtocol:
         protocol = AnnouncedHttpProtocol(self.config, self.server_state, self.lifespan.state)

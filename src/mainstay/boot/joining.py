@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
@@ -90,13 +90,14 @@ def join_url(url: str) -> str:
     return url.rstrip("/") + JOIN_PATH
 
 
-def ask(address: str, token: JoinToken) -> str:
-    """Show the token and return the sealed bundle.
+def ask(address: str, token: JoinToken, *, site: Mapping[str, Any] | None = None) -> str:
+    """Show the token and return the sealed bundle. A replica says what `site` it is.
 
     Certificates are not checked: the answer is sealed by the token itself, which no one in between has, and
     what is shown is worthless to them. A balancer with a private CA is no obstacle therefore.
     """
-    body = json.dumps({"id": token.id, "proof": token.proof}).encode()
+    shown = {"id": token.id, "proof": token.proof, **({} if site is None else {"site": dict(site)})}
+    body = json.dumps(shown).encode()
     request = Request(address, body, {"Content-Type": "application/json"}, method="POST")  # noqa: S310 - http(s), see `join_url`
     opener = build_opener(_NoRedirect(), HTTPSHandler(context=_unchecked()))
     try:

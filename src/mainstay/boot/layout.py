@@ -53,6 +53,16 @@ class Layout:
         return self.run / "postgresql"
 
     @property
+    def feed(self) -> Path:
+        """What the object store got, in order, where there are other sites."""
+        return self.data / "feed"
+
+    @property
+    def sites(self) -> Path:
+        """What other sites have acknowledged."""
+        return self.run / "sites"
+
+    @property
     def metrics(self) -> Path:
         return self.run / "metrics"
 

@@ -25,8 +25,8 @@ class CannotListen(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class PublicSockets:
-    """What a node listens on, by setting. `https`, `health` and `rpc` only when they are wanted, `ssh` and
-    `rpc` by role.
+    """What a node listens on, by setting. `https`, `health`, `sites` and `rpc` only when they are wanted,
+    `ssh` and `rpc` by role.
     """
 
     http: socket.socket
@@ -34,15 +34,21 @@ class PublicSockets:
     https: socket.socket | None = None
     health: socket.socket | None = None
     rpc: socket.socket | None = None
+    sites: socket.socket | None = None
 
     def inherited_by_data(self) -> dict[str, int]:
         """For the data processes: variable and descriptor."""
-        given = {"HTTP_FD": self.http, "HTTPS_FD": self.https, "HEALTH_FD": self.health}
+        given = {
+            "HTTP_FD": self.http,
+            "HTTPS_FD": self.https,
+            "HEALTH_FD": self.health,
+            "SITES_FD": self.sites,
+        }
         return {name: listener.fileno() for name, listener in given.items() if listener}
 
     def close_http(self) -> None:
         """All that the data processes serve."""
-        for listener in (self.http, self.https, self.health):
+        for listener in (self.http, self.https, self.health, self.sites):
             if listener:
                 listener.close()
 
@@ -67,6 +73,7 @@ def open_sockets(settings: NodeSettings) -> tuple[PublicSockets, NodeSettings]:
     https = listen(settings.https, option="--https") if settings.https else None
     health = listen(settings.health, option="--health") if settings.health else None
     rpc = listen(settings.rpc, option="--rpc") if settings.rpc and "git" in settings.roles else None
+    sites = listen(settings.sites, option="--sites") if settings.sites else None
     actual = replace(
         settings,
         http=address_of(http),
@@ -74,8 +81,9 @@ def open_sockets(settings: NodeSettings) -> tuple[PublicSockets, NodeSettings]:
         https=address_of(https) if https else None,
         health=address_of(health) if health else None,
         rpc=address_of(rpc) if rpc else settings.rpc,
+        sites=address_of(sites) if sites else None,
     )
-    return PublicSockets(http, ssh, https, health, rpc), actual
+    return PublicSockets(http, ssh, https, health, rpc, sites), actual
 
 
 def listen(address: Address, *, option: str) -> socket.socket:

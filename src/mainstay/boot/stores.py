@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mainstay.boot.credentials import borrow
 from mainstay.boot.hinting import hints_of
+from mainstay.boot.layout import Layout
 from mainstay.boot.settings import NodeSettings, as_text
 from mainstay.cluster.hints import Hints
 from mainstay.foundation.clock import SYSTEM
@@ -13,6 +14,8 @@ from mainstay.foundation.settings import export_to_children
 from mainstay.storage.database import Database
 from mainstay.storage.database.fence import fence_of
 from mainstay.storage.database.opening import open_database
+from mainstay.storage.feed.log import Feed
+from mainstay.storage.feed.store import FedStore
 from mainstay.storage.ledger import Ledger
 from mainstay.storage.ledger.sql import SqlLedger
 from mainstay.storage.objects import ObjectStore
@@ -46,12 +49,18 @@ def opened_stores(settings: NodeSettings) -> Iterator[Stores]:
             settings=settings,
             database=database,
             ledger=SqlLedger(database, SYSTEM, tell=hints.tell),
-            objects=open_object_store(settings.object_store),
+            objects=FedStore(open_object_store(settings.object_store), feed_of(settings), clock=SYSTEM),
             hints=hints,
         )
     finally:
         hints.close()
         database.close()
+
+
+def feed_of(settings: NodeSettings) -> Feed | None:
+    """The feed of this node; None where nobody would read it."""
+    feed = Feed(Layout(settings.data).feed)
+    return feed if settings.sites and feed.has_begun else None
 
 
 def hold_s(settings: NodeSettings) -> float:

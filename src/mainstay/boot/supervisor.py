@@ -30,12 +30,14 @@ from mainstay.boot.process import Program, Running
 from mainstay.boot.settings import NodeSettings, as_text, remember
 from mainstay.boot.state import DATABASE, NodeState, Phase, ProcessState, data_names, write_state
 from mainstay.boot.tls import certificate_of
+from mainstay.cluster.sites.positions import Positions
 from mainstay.foundation import failpoints
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.retry import Schedule, retry
 from mainstay.foundation.settings import child_environment, from_environment
+from mainstay.storage.feed.log import Feed
 
 log = get_logger()
 
@@ -69,6 +71,9 @@ def serve(settings: NodeSettings, *, announce: Announce, clock: Clock = SYSTEM) 
             _sockets_after_a_crash(settings) if layout.state.exists() else open_sockets(settings)
         )
         remember(actual)
+        if settings.sites:
+            Feed(layout.feed).begin()
+            Positions(layout.sites).begin()
         Supervisor(actual, layout, sockets=sockets, announce=announce, clock=clock).run()
 
 

@@ -55,6 +55,14 @@ class Passes:
             )
         return found.site
 
+    def known(self, site_id: str) -> Site:
+        """A site that was let in before, as it was then or is by now. Raises `SiteRefused`."""
+        with self._lock:
+            found = [each for _, each in self._known.values() if each and each.site.id == site_id]
+        if not found:
+            raise SiteRefused("the site was not let in")
+        return found[-1].site
+
     def _entitled(self, serial: str) -> Entitled | None:
         now_s = self._monotonic_s()
         with self._lock:

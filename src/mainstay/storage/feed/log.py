@@ -66,6 +66,15 @@ class Feed:
         self._segment_bytes = segment_bytes
         self._segments_kept = segments_kept
 
+    @property
+    def directory(self) -> Path:
+        """Changes there mean that something was appended."""
+        return self._directory
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._identity_line())
+
     def begin(self, *, boot: Callable[[], str] | None = None) -> str:
         """Make the feed, or go on with it, and return its identity. Once per start of a node, by one process.
 
@@ -118,7 +127,7 @@ class Feed:
             raise FeedGone(f"the feed has nothing at {after} (any more)")
         text = self._text(starts[-1], after - starts[-1], bytes_max)
         whole = text[: text.rfind(b"\n") + 1]
-        entries = [_entry(line) for line in whole.splitlines()]
+        entries = [entry_in(line) for line in whole.splitlines()]
         return Page(entries, after + len(whole))
 
     def _current(self) -> tuple[int, int]:
@@ -173,7 +182,8 @@ class Feed:
             os.close(descriptor)
 
 
-def _entry(line: bytes) -> Entry:
+def entry_in(line: bytes) -> Entry:
+    """What `Entry.line` has written. Raises `ValueError`."""
     sign, at_ms, size_bytes, key = line.decode().split(" ")
     return Entry(key, int(size_bytes), int(at_ms), is_deleted=sign == "-")
 

@@ -1,0 +1,243 @@
+"""The door for other sites, under `/-/sites/v1/`:
+
+    GET  facts                              who this site is, and how far
+    GET  objects/KEY                        its bytes, then the SHA-256 of what was sent; takes ranges
+    GET  objects?prefix=P                   lines `SIZE KEY`, then `end COUNT`
+    GET  feed?identity=I&after=N&wait_s=S   lines of the feed, and the position after them in a header
+    POST ack                                how far the asking site is
+    POST certificate                        a new one for the asking site
+
+Whoever comes here was let through by `boot.sites`: `scope["extensions"]["mainstay.site"]` is its id. A feed
+that begins anew, or has forgotten so much, is answered 410: the site compares everything then.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from mainstay.cluster.sites.positions import Acknowledged, acknowledged_from
+from mainstay.doors.sites.answers import Answer, PeerStuck, Receive, Scope, Send
+from mainstay.doors.sites.changes import Changes
+from mainstay.doors.sites.objects import ObjectChanged, ObjectsForSites
+from mainstay.doors.sites.settings import SitesSettings
+from mainstay.foundation.clock import Clock
+from mainstay.foundation.errors import Conflict, Invalid, MainstayError, NotFound, OutcomeUnknown, Unavailable
+from mainstay.foundation.logs import get_logger
+from mainstay.foundation.metrics import counter, gauge
+from mainstay.storage.feed.log import Feed, FeedGone, Page
+
+log = get_logger()
+
+ROOT: Final = "/-/sites/v1/"
+
+_REQUESTS = counter("sites_requests_total", "Requests of other sites.", ["call", "status"])
+_SENT = counter("sites_sent_bytes_total", "Bytes of objects and lists sent to other sites.")
+_WAITING = gauge("sites_waiting", "Sites that wait for something new.")
+_QUERY_FIELDS_MAX = 8
+_NUMBER_DIGITS_MAX = 18
+
+
+class SitesCrowded(Unavailable):
+    """Too much of one kind at the same time."""
+
+
+class SitePaused(Conflict):
+    """The primary was told not to let this site follow."""
+
+
+class NotUnderstood(Invalid):
+    """A request that no site of this release makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What the door asks the house. All but the feed block, and run in threads."""
+
+    facts: Callable[[str], Mapping[str, Any]]
+    """For the site of that id."""
+    is_paused: Callable[[str], bool]
+    still_in: Callable[[Scope], None]
+    """Raises `NotAllowed` when the site was removed meanwhile."""
+    acknowledge: Callable[[str, Acknowledged], None]
+    renew: Callable[[str], Mapping[str, str]]
+    """A certificate for the site, as texts."""
+
+
+def claims(scope: Scope) -> bool:
+    return bool(scope["path"].startswith(ROOT))
+
+
+class SitesDoor:
+    """An ASGI application."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        objects: ObjectsForSites,
+        feed: Feed,
+        *,
+        clock: Clock,
+        settings: SitesSettings | None = None,
+        is_draining: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._desk = desk
+        self._objects = objects
+        self._feed = feed
+        self._clock = clock
+        self._settings = settings or SitesSettings()
+        self._is_draining = is_draining
+        self._changes = Changes(feed.directory)
+        self._rooms = {
+            "objects": _Room(self._settings.objects_max),
+            "listing": _Room(self._settings.listings_max),
+            "feed": _Room(self._settings.polls_max),
+        }
+
+    def close(self) -> None:
+        """Wake up who waits, inside the event loop."""
+        self._changes.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = Answer(send, silence_s_max=self._settings.silence_s_max)
+        call = _call_of(scope)
+        try:
+            await self._answer(call, scope, receive, answer)
+        except (MainstayError, OutcomeUnknown) as error:
+            if answer.status:
+                raise  # in the middle of a body: the entrance cuts the connection
+            await answer.refuse(error)
+        except (PeerStuck, ObjectChanged) as cut:
+            log.warning("sites.answer_cut", call=call, site_id=_site_id(scope), because=repr(cut))
+            raise
+        finally:
+            _REQUESTS.labels(call, str(answer.status)).inc()
+            _SENT.inc(answer.sent_bytes)
+
+    async def _answer(self, call: str, scope: Scope, receive: Receive, answer: Answer) -> None:
+        site_id = _site_id(scope)
+        if call == "facts":
+            await answer.tell(200, await asyncio.to_thread(self._desk.facts, site_id))
+        elif call == "objects":
+            async with self._rooms["objects"].one():
+                key = scope["path"].removeprefix(f"{ROOT}objects/")
+                await self._objects.send(key, dict(scope["headers"]).get(b"range"), answer)
+        elif call == "listing":
+            self._refuse_paused(site_id)
+            async with self._rooms["listing"].one():
+                await self._objects.send_list(_query(scope).get("prefix", ""), answer)
+        elif call == "feed":
+            self._refuse_paused(site_id)
+            async with self._rooms["feed"].one():
+                await self._send_page(scope, answer)
+        elif call == "ack":
+            said = acknowledged_from(await self._body(receive), at_ms=self._clock.now_ms())
+            await asyncio.to_thread(self._desk.acknowledge, site_id, said)
+            await answer.tell(200, {})
+        elif call == "certificate":
+            await answer.tell(200, await asyncio.to_thread(self._desk.renew, site_id))
+        else:
+            raise NotFound("there is no such address on the line between sites")
+
+    def _refuse_paused(self, site_id: str) -> None:
+        if self._desk.is_paused(site_id):
+            raise SitePaused("this site is paused: `mainstay replica resume` on the primary lets it follow")
+
+    async def _send_page(self, scope: Scope, answer: Answer) -> None:
+        asked = _query(scope)
+        identity, after = asked.get("identity", ""), _number(asked.get("after", ""))
+        wait_s = min(_number(asked.get("wait_s", "0")), self._settings.wait_s_max)
+        page = await self._page(identity, after, wait_s)
+        await asyncio.to_thread(self._desk.still_in, scope)
+        body = b"".join(entry.line for entry in page.entries)
+        headers = [
+            (b"content-type", b"text/plain"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-mainstay-position", b"%d" % page.position),
+            (b"x-mainstay-now-ms", b"%d" % self._clock.now_ms()),
+        ]
+        await answer.begin(200, headers)
+        await answer.piece(body, is_last=True)
+
+    async def _page(self, identity: str, after: int, wait_s: float) -> Page:
+        """What follows the position; nothing when nothing came in time."""
+        until_s = self._clock.monotonic_s() + wait_s
+        with _WAITING.track_inprogress():
+            while True:
+                change = self._changes.now()
+                page = await asyncio.to_thread(self._look, identity, after)
+                left_s = until_s - self._clock.monotonic_s()
+                if page.entries or left_s <= 0 or self._is_draining():
+                    return page
+                await self._changes.wait(change, min(left_s, 1.0))
+
+    def _look(self, identity: str, after: int) -> Page:
+        if self._feed.identity != identity:
+            raise FeedGone("the feed of this site has begun anew: compare everything once")
+        return self._feed.read(after)
+
+    async def _body(self, receive: Receive) -> object:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.body_s_max):
+                while True:
+                    message = await receive()
+                    body += message.get("body", b"")
+                    if message["type"] != "http.request" or len(body) > self._settings.body_bytes_max:
+                        raise NotUnderstood("the request is broken off, or too long")
+                    if not message.get("more_body"):
+                        return json.loads(body)
+        except TimeoutError:
+            raise NotUnderstood("the request takes too long") from None
+        except (ValueError, RecursionError):
+            raise NotUnderstood("the request is not JSON") from None
+
+
+class _Room:
+    """For so many at once; the next one is sent away at once."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        if self._free <= 0:
+            raise SitesCrowded("too many requests of this kind at the same time", retry_after_s=1)
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+def _call_of(scope: Scope) -> str:
+    """A word of few: it is a label, too."""
+    name = scope["path"].removeprefix(ROOT)
+    if scope["method"] == "GET":
+        if name.startswith("objects/"):
+            return "objects"
+        return {"facts": "facts", "objects": "listing", "feed": "feed"}.get(name, "none")
+    if scope["method"] == "POST":
+        return name if name in ("ack", "certificate") else "none"
+    return "none"
+
+
+def _site_id(scope: Scope) -> str:
+    return str(scope["extensions"]["mainstay.site"])
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    try:
+        text = scope["query_string"].decode("ascii")
+        return dict(parse_qsl(text, max_num_fields=_QUERY_FIELDS_MAX, strict_parsing=bool(text)))
+    except ValueError:
+        raise NotUnderstood("the query cannot be read") from None
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS_MAX):
+        raise NotUnderstood(f"{text[:40]!r} is not a whole number")
+    return int(text)
