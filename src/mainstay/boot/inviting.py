@@ -19,6 +19,7 @@ LOCAL = (
     "ssh",
     "rpc",
     "sites",
+    "database_listen",
     "https",
     "health",
     "tls_certificate",

@@ -76,7 +76,7 @@ def join(url: str, token: JoinToken, data: Path, local: Mapping[str, str], *, fo
     make_directories(layout)
     with pid_lock(layout.pid):
         bundle = unseal(token, ask(address, token))
-        repaired = _write(data, bundle, local, force=force)
+        repaired = write_bundle(data, bundle, local, force=force)
         settings = load_for_command(data)
         look_as_a_start_would(settings)
     return Joined(bundle.instance, settings, repaired)
@@ -176,7 +176,7 @@ def _check_unoccupied(data: Path, *, force: bool) -> None:
         )
 
 
-def _write(data: Path, bundle: Bundle, local: Mapping[str, str], *, force: bool) -> bool:
+def write_bundle(data: Path, bundle: Bundle, local: Mapping[str, str], *, force: bool) -> bool:
     """Put the files in place; say whether the directory belonged to this cluster before."""
     before = remembered_instance(data)
     if before not in (None, bundle.instance) and not force:

@@ -4,7 +4,8 @@
 2. this machine is a member: it holds the master key of the database;
 3. database, object store and data directory belong together.
 
-On a replica the tables are the primary's, who alone changes them; what is looked at is the same.
+On a replica the tables are the primary's, who alone changes them; what is looked at is the same. So it is on
+a primary of which the other sites say that it is one no more.
 
 Its own process, so that the parent of all servers stays small and never holds a database connection.
 A later start finds step 1 done by one look at the database, without importing Django.
@@ -21,8 +22,10 @@ from mainstay.boot.settings import NodeSettings
 from mainstay.boot.station import settle_role
 from mainstay.boot.stores import Stores, opened_stores
 from mainstay.cluster import schema
+from mainstay.cluster.epochs.site import SiteFile
 from mainstay.foundation.errors import MainstayError
 from mainstay.git.native.version import require_git
+from mainstay.storage.database.fence import refusal_for
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
 
 def prepare(stores: Stores) -> None:
     """Idempotent; of several processes of one machine at once, each finds the work of the others done."""
-    if settle_role(stores.settings):
+    if settle_role(stores.settings) or _is_superseded(stores):
         check_carried(stores.database)
         first_start.check_replica(stores)
         return
@@ -51,6 +54,18 @@ def prepare(stores: Stores) -> None:
             first_start.first_start(stores)
             note_prepared(stores.database)
     first_start.check_every_start(stores)
+
+
+def _is_superseded(stores: Stores) -> bool:
+    """Whether another site was promoted meanwhile: an old primary that comes back asks before it writes."""
+    site = SiteFile(stores.settings.data).read()
+    if site is None or stores.settings.sites is None or not is_prepared(stores.database):
+        return False
+    from mainstay.boot.site_process import ask_others  # noqa: PLC0415 - only who has sites pays for it
+
+    standing = ask_others(stores)
+    refused = refusal_for(standing, None, boot="", now_s=0.0)
+    return refused is not None and refused.is_final
 
 
 def _refuse_strangers(stores: Stores) -> None:

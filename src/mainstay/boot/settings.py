@@ -89,6 +89,9 @@ class NodeSettings:
     """Where other nodes reach the Git service of this one, by TLS; none: it is not offered."""
     sites: Address | None
     """Where other sites reach this one, by TLS with certificates of the built-in CA; none: there are none."""
+    database_listen: Address | None
+    """Where other sites reach the PostgreSQL of `database_url = managed`, by TLS with the same certificates;
+    none: the host of `sites` and the port after it."""
     replica_readiness: Literal["serve-git", "passive"]
     """What `/-/readiness` says on a replica: 200, because it takes Git, or 503, for a balancer that stands
     before several sites and goes by readiness. `/status` is 503 on a replica either way."""
@@ -174,6 +177,7 @@ _OPTIONS: Mapping[str, _Option] = {
     "node_labels": _Option(parsing.labels),
     "rpc": _Option(parsing.address_or_none),
     "sites": _Option(parsing.address_or_none),
+    "database_listen": _Option(parsing.address_or_none),
     "replica_readiness": _Option(parsing.one_of("serve-git", "passive"), "serve-git"),
     "https": _Option(parsing.address_or_none),
     "tls_certificate": _Option(str),

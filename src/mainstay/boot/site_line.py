@@ -39,6 +39,7 @@ from mainstay.foundation.errors import NotAllowed, Unavailable
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.settings import from_environment
 from mainstay.ops.maintenance.routes import never_closed
+from mainstay.ops.sites.memory import Memory
 from mainstay.storage.feed.log import Feed, FeedGone
 
 log = get_logger()
@@ -129,6 +130,7 @@ class SiteLine:
             "feed": self._feed_facts(),
             "database": database_position(self._stores),
             "now_ms": SYSTEM.now_ms(),
+            "said": Memory(self._stores.settings.data).said() if sight.role == "primary" else None,
             "you": {"name": you.name, "state": you.state, "mode": you.mode, "kind": you.kind},
         }
 

@@ -8,6 +8,14 @@ from mainstay.boot.addresses import http_url
 from mainstay.boot.inviting import CannotBeJoined, shared_settings
 from mainstay.boot.membership import ensure_certificate, secrets_of
 from mainstay.boot.parsing import MANAGED, Address
+from mainstay.boot.replicating import (
+    check_managed,
+    database_address,
+    let_follow,
+    look_with,
+    open_to_sites,
+    wants_look,
+)
 from mainstay.boot.settings import NodeSettings
 from mainstay.boot.stores import Stores
 from mainstay.cluster.epochs.raising import found_site
@@ -45,7 +53,9 @@ def check_replicable(settings: NodeSettings) -> None:
 def new_replica_token(stores: Stores, *, by: str, ttl_ms: int) -> MadeToken:
     """A token that lets one site in. The first makes this one the primary. Raises `CannotBeJoined`."""
     check_replicable(stores.settings)
+    check_managed(stores.settings)
     ensure_primary(stores)
+    open_to_sites(stores.settings)
     return make_token(stores.database, secrets_of(stores), by=by, ttl_ms=ttl_ms, kind="replica")
 
 
@@ -60,7 +70,13 @@ def ensure_primary(stores: Stores) -> Site:
         standing = site.ensure()
     finally:
         unfenced.close()
-    me = Site(id=standing.site_id, name=name, sites_address=sites_address(settings), url=url)
+    me = Site(
+        id=standing.site_id,
+        name=name,
+        sites_address=sites_address(settings),
+        database_address=database_address(settings),
+        url=url,
+    )
     ensure_certificate(stores)  # which has the name of the site from now on
     return _ensure_listed(stores, me)
 
@@ -68,10 +84,14 @@ def ensure_primary(stores: Stores) -> Site:
 def _ensure_listed(stores: Stores, me: Site) -> Site:
     identity = SiteIdentity(stores.settings.data)
     listed = _listed(stores, me.id)
-    same = listed is not None and (listed.sites_address, listed.url) == (me.sites_address, me.url)
+    same = listed is not None and _addresses(listed) == _addresses(me)
     if not same or identity.is_due(now_ms=SYSTEM.now_ms()):
         identity.keep(enlist(stores.database, secrets_of(stores), me, clock=SYSTEM))
     return site_by(stores.database, me.id)
+
+
+def _addresses(site: Site) -> tuple[str, str, str]:
+    return site.sites_address, site.database_address, site.url
 
 
 def _listed(stores: Stores, site_id: str) -> Site | None:
@@ -86,16 +106,21 @@ def admit_site(stores: Stores) -> Admit:
 
     def let_in(token_id: str, proof: str, address: str, said: object) -> str:
         check_replicable(stores.settings)
-        return admit(
+        if wants_look(said):
+            return look_with(stores, token_id, proof)
+        asked = site_asked(said)
+        sealed = admit(
             stores.database,
             secrets_of(stores),
             _bundle(stores),
-            site_asked(said),
+            asked,
             token_id=token_id,
             proof=proof,
             at=address,
             clock=SYSTEM,
         )
+        let_follow(stores.settings, asked.id)
+        return sealed
 
     return let_in
 

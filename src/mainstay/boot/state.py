@@ -11,6 +11,8 @@ from typing import Literal
 
 DATABASE = "postgresql"
 """The process that runs the node's own PostgreSQL."""
+SITES = "sites"
+"""The process that knows of other sites."""
 
 
 def data_names(count: int) -> list[str]:
@@ -19,13 +21,19 @@ def data_names(count: int) -> list[str]:
 
 
 def process_names(
-    data_processes: int, roles: Collection[str], *, rpc: bool = False, database: bool = False
+    data_processes: int,
+    roles: Collection[str],
+    *,
+    rpc: bool = False,
+    database: bool = False,
+    sites: bool = False,
 ) -> list[str]:
-    """Every process of a node with these roles; `rpc`: for other nodes; `database`: its own."""
+    """Every process of a node with these roles; `rpc`, `sites`: for others; `database`: its own."""
     by_role = [name for name in ("web", "ssh", "worker") if name in roles]
     to_others = ["rpc"] if rpc and "git" in roles else []
     own = [DATABASE] if database else []
-    return ["serve", *own, *data_names(data_processes), *by_role, *to_others]
+    to_sites = [SITES] if sites else []
+    return ["serve", *own, *data_names(data_processes), *by_role, *to_others, *to_sites]
 
 
 """`serve` is the supervisor; the others are its children."""

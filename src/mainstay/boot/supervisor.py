@@ -28,7 +28,7 @@ from mainstay.boot.numbers import forget_dead
 from mainstay.boot.parsing import Role
 from mainstay.boot.process import Program, Running
 from mainstay.boot.settings import NodeSettings, as_text, remember
-from mainstay.boot.state import DATABASE, NodeState, Phase, ProcessState, data_names, write_state
+from mainstay.boot.state import DATABASE, SITES, NodeState, Phase, ProcessState, data_names, write_state
 from mainstay.boot.tls import certificate_of
 from mainstay.cluster.sites.positions import Positions
 from mainstay.foundation import failpoints
@@ -109,6 +109,7 @@ class Supervisor:
             rpc_fd=sockets.rpc.fileno() if sockets.rpc else None,
             data_processes=settings.data_processes,
             roles=settings.roles,
+            has_sites=settings.sites is not None,
         )
         self._database = (
             _program(DATABASE, module="managed_database") if settings.database_is_managed else None
@@ -249,8 +250,8 @@ class Supervisor:
         self._wait_for_end(git_doors, within_s=self._settings.drain_notice_seconds)
         self._sockets.close()
         self._wait_for_end(git_doors, within_s=self._settings.drain_seconds + _SLACK_S)
-        self._ask_to_end(["web", "worker"])
-        self._wait_for_end(["web", "worker"], within_s=_WEB_STOP_S)
+        self._ask_to_end(["web", "worker", SITES])
+        self._wait_for_end(["web", "worker", SITES], within_s=_WEB_STOP_S)
         self._ask_to_end([DATABASE])
         self._wait_for_end([DATABASE], within_s=_DATABASE_STOP_S)
         log.info("boot.node_stopped", left=sorted(self._running))
@@ -302,6 +303,7 @@ def programs(
     rpc_fd: int | None = None,
     data_processes: int,
     roles: Collection[Role],
+    has_sites: bool = False,
 ) -> Sequence[Program]:
     """The processes of a node, in start order: what needs longest to start goes first.
 
@@ -314,6 +316,7 @@ def programs(
         *([_program("ssh", inherits={"SSH_FD": ssh_fd})] if ssh_fd is not None else []),
         *([_program("rpc", inherits={"RPC_FD": rpc_fd})] if rpc_fd is not None else []),
         *([_program("worker")] if "worker" in roles else []),
+        *([_program(SITES, module="site_process")] if has_sites else []),
     ]
 
 

@@ -180,6 +180,19 @@ def use_up(tx: Transaction, *, kind: Kind, token_id: str, proof: str, at: str) -
     return str(row[0])
 
 
+def look_at(tx: Transaction, *, kind: Kind, token_id: str, proof: str) -> str:
+    """The wrapping of a token that is good, which stays so. Raises `TokenRefused`."""
+    check_form(kind, token_id=token_id, proof=proof)
+    row = tx.row(
+        "SELECT wrapping FROM cluster_join_token"
+        " WHERE id = ? AND verifier = ? AND kind = ? AND used_ms = 0 AND expires_ms > ?",
+        (token_id, _verifier(proof), kind, now_ms(tx)),
+    )
+    if row is None:
+        raise TokenRefused(kind)
+    return str(row[0])
+
+
 def sealing_key(secrets: Secrets, token_id: str, wrapping: str) -> bytes:
     """The key that only the holder of the token has, too."""
     return secrets.unwrap(_name_of(token_id), wrapping)
@@ -194,6 +207,11 @@ def seal(key: bytes, token_id: str, bundle: Bundle) -> str:
         "settings": dict(bundle.settings),
         "site": dict(bundle.site),
     }
+    return seal_facts(key, token_id, facts)
+
+
+def seal_facts(key: bytes, token_id: str, facts: Mapping[str, object]) -> str:
+    """Anything as text that only `key` opens."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - only who joins pays for it
 
     nonce = os.urandom(_NONCE_BYTES)
@@ -202,7 +220,15 @@ def seal(key: bytes, token_id: str, bundle: Bundle) -> str:
 
 
 def unseal(token: JoinToken, sealed: str) -> Bundle:
-    """The inverse. Raises `BundleUnreadable` for everything that did not come from the cluster."""
+    """The inverse of `seal`. Raises `BundleUnreadable` for everything that did not come from the cluster."""
+    facts = unseal_facts(token, sealed)
+    if facts.get("format") != FORMAT:
+        raise BundleUnreadable("the cluster runs a version that this one does not know: install the same")
+    return _bundle_of(facts)
+
+
+def unseal_facts(token: JoinToken, sealed: str) -> Mapping[str, object]:
+    """The inverse of `seal_facts`. Raises `BundleUnreadable`."""
     from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - only who joins pays for it
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - same
 
@@ -212,9 +238,9 @@ def unseal(token: JoinToken, sealed: str) -> Bundle:
         facts = json.loads(AESGCM(token.sealing_key).decrypt(nonce, rest, _bound(token.id)))
     except (InvalidTag, ValueError) as error:
         raise BundleUnreadable("the answer was not made for this token, or was changed on the way") from error
-    if facts.get("format") != FORMAT:
-        raise BundleUnreadable("the cluster runs a version that this one does not know: install the same")
-    return _bundle_of(facts)
+    if not isinstance(facts, dict):
+        raise BundleUnreadable("the answer of the cluster is none")
+    return facts
 
 
 def _bundle_of(facts: Mapping[str, object]) -> Bundle:

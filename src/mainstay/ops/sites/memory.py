@@ -38,6 +38,16 @@ class Memory:
     def note_heard(self, heard: Heard) -> None:
         self._write("heard.json", asdict(heard), durable=False)
 
+    def said(self) -> Any:
+        """What this site, as primary, lets its replicas remember; None: nothing."""
+        try:
+            return self._read("said.json")
+        except MemoryUnreadable:
+            return None
+
+    def note_said(self, said: Mapping[str, Any]) -> None:
+        self._write("said.json", dict(said), durable=False)
+
     def progress(self) -> Progress | None:
         """Of the last promotion. Raises `MemoryUnreadable`."""
         said = self._read("promotion.json")

@@ -1,0 +1,303 @@
+"""`mainstay replica add`: a fresh machine becomes a replica in one run. Again: what is missing is repaired.
+
+1. look at both sides; what is in the way is said at once, and the token stays good;
+2. the token is used: keys, settings, certificate and addresses of the primary are written here;
+3. PostgreSQL copies the primary's database and stands by for it;
+4. every object that is not here yet comes over the line between sites.
+
+Killed in step 1 nothing has happened; between the primary's answer and the files of step 2 (milliseconds)
+another token is needed; later the same command goes on where it was. A copy of the database that was broken
+off begins anew, objects that are here are not copied twice.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from mainstay.boot import joining
+from mainstay.boot.inviting import LOCAL
+from mainstay.boot.layout import Layout, make_directories
+from mainstay.boot.locks import AlreadyRunning, pid_lock
+from mainstay.boot.managed_database import server_of
+from mainstay.boot.parsing import MANAGED
+from mainstay.boot.replica_look import Look, look
+from mainstay.boot.replicating import credentials_of, database_address, database_listen, stream_of
+from mainstay.boot.settings import NodeSettings, assemble, load_for_command
+from mainstay.boot.sites import site_name, sites_address
+from mainstay.cluster.epochs.site import SiteFile
+from mainstay.cluster.joining import Bundle, JoinToken, unseal
+from mainstay.cluster.sites.admission import issued_in, said_by
+from mainstay.cluster.sites.identity import SiteIdentity
+from mainstay.cluster.sites.line import Line, Listed
+from mainstay.cluster.sites.registry import Site, SiteKind, SiteMode, checked
+from mainstay.foundation.clock import SYSTEM
+from mainstay.foundation.failpoints import declare, failpoint
+from mainstay.foundation.ids import new_ulid
+from mainstay.foundation.logs import get_logger
+from mainstay.ops.sites.memory import Memory
+from mainstay.ops.sites.preflight import NotReady, problems
+from mainstay.provision.postgresql import Listen, Primary, Standby, Upstream
+from mainstay.storage.database.fence import Claim
+from mainstay.storage.feed.classes import CLASSES, UnknownClass, class_of
+from mainstay.storage.objects import ObjectStore
+from mainstay.storage.objects.opening import open_object_store
+
+log = get_logger()
+
+LET_IN: Final = declare("replica.let_in", "the token is used up and the files of the new site are written")
+COPIED: Final = declare("replica.copied", "the database is copied, the objects are not")
+
+_AT_ONCE: Final = 4
+_BATCH: Final = 256
+_TELL_EVERY_S: Final = 2.0
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the replica shall be."""
+
+    name: str = ""
+    kind: SiteKind = "replica"
+    mode: SiteMode = "async"
+    delay_s: int = 0
+    patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What came of it."""
+
+    site_id: str
+    name: str
+    primary: str
+    instance: str
+    objects: int
+    """Copied in this run."""
+    is_repair: bool
+    took_s: float
+
+
+def examine(url: str, token: JoinToken, data: Path, local: Mapping[str, str]) -> Look:
+    """Look at both sides, change nothing. Raises `NotLetIn`, `ClusterUnreachable`."""
+    return look(url, token, _settings(url, data, local))
+
+
+def add(url: str, token: JoinToken, data: Path, local: Mapping[str, str], wish: Wish, *, tell: Tell) -> Added:
+    """Make `data` that of a replica. Raises `NotReady` with everything that is in the way."""
+    began_s = SYSTEM.monotonic_s()
+    given = Memory(data).adding()
+    is_repair = given is not None
+    settings = _settings(url, data, local)
+    if given is None or given.get("token") != token.id:
+        found = look(url, token, settings)
+        in_the_way = problems(found.machine, found.primary)
+        if in_the_way:
+            raise NotReady(in_the_way)
+        given = _let_in(url, token, settings, local, wish)
+        tell(f"let in by {given['primary_name']}")
+    failpoint(LET_IN)
+    settings = load_for_command(data)
+    copied = _copy_everything(settings, given, tell=tell)
+    took_s = SYSTEM.monotonic_s() - began_s
+    log.info("replica.added", site_id=given["id"], primary=given["primary_name"], objects=copied)
+    return Added(
+        given["id"], given["name"], given["primary_name"], given["instance"], copied, is_repair, took_s
+    )
+
+
+def _settings(url: str, data: Path, local: Mapping[str, str]) -> NodeSettings:
+    """As they will be, for the addresses in them."""
+    joining.join_url(url)
+    return assemble(data, [{**local, "database_url": MANAGED}])
+
+
+# 2: the files
+def _let_in(
+    url: str, token: JoinToken, settings: NodeSettings, local: Mapping[str, str], wish: Wish
+) -> Mapping[str, str]:
+    data = settings.data
+    make_directories(Layout(data))
+    standing = SiteFile(data).ensure()
+    site = checked(
+        Site(
+            id=standing.site_id,
+            name=wish.name or site_name(settings),
+            kind=wish.kind,
+            mode=wish.mode,
+            delay_s=wish.delay_s,
+            patterns=wish.patterns,
+            sites_address=sites_address(settings),
+            database_address=database_address(settings),
+            url=settings.external_url,
+        )
+    )
+    with _alone_or_repairing(data):
+        sealed = joining.ask(joining.join_url(url), token, site=said_by(site))
+        bundle = unseal(token, sealed)
+        return _keep(data, bundle, {**local, "database_url": MANAGED}, token, site)
+
+
+def _keep(
+    data: Path, bundle: Bundle, local: Mapping[str, str], token: JoinToken, site: Site
+) -> Mapping[str, str]:
+    """Everything that the primary gave. The file that says so comes last."""
+    ours = {name: text for name, text in local.items() if name in (*LOCAL, "database_url", "object_store")}
+    joining.write_bundle(data, bundle, {**ours, "node_name": site.name}, force=False)
+    SiteIdentity(data).keep(issued_in(bundle.site))
+    facts = {name: text for name, text in bundle.site.items() if name.startswith("primary_")}
+    given = {
+        **facts,
+        "id": site.id,
+        "name": site.name,
+        "delay_s": str(site.delay_s),
+        "kind": site.kind,
+        "instance": bundle.instance,
+        "token": token.id,
+    }
+    Memory(data).note_adding(given)
+    return given
+
+
+@contextmanager
+def _alone_or_repairing(data: Path) -> Iterator[None]:
+    """Nobody starts a node in the middle; one that runs already is being repaired, and goes on."""
+    try:
+        with pid_lock(Layout(data).pid):
+            yield
+    except AlreadyRunning:
+        if Memory(data).adding() is None:
+            raise
+        yield
+
+
+# 3 and 4: the copies
+def _copy_everything(settings: NodeSettings, given: Mapping[str, str], *, tell: Tell) -> int:
+    data = settings.data
+    _copy_database(settings, given, tell=tell)
+    failpoint(COPIED)
+    line = Line(given["primary_sites_address"], SiteIdentity(data), site_id=given["primary_id"])
+    try:
+        _note_epoch(data, line)
+        objects = open_object_store(settings.object_store)
+        return copy_objects(line, objects, data / "run", patterns_only=given["kind"] == "cache", tell=tell)
+    finally:
+        line.close()
+
+
+def _copy_database(settings: NodeSettings, given: Mapping[str, str], *, tell: Tell) -> None:
+    server = server_of(settings.data, tell=_thinned(tell, prefix="database: "))
+    standby = Standby(server)
+    upstream, credentials = upstream_of(given, me=given["id"]), credentials_of(settings.data)
+    if not (server.exists and server.is_running() and server.wishes.upstream == upstream):
+        tell("the database is copied")
+        standby.base_backup_from(upstream, credentials)
+        tell("the database is here")
+    if int(given["delay_s"]):
+        standby.follow(upstream, credentials, delay_s=int(given["delay_s"]))
+    listen = database_listen(settings)
+    if not server.is_running():
+        server.keep(credentials)
+        server.wish(listen=Listen(host=listen.host, port=listen.port))
+    elif server.wishes.listen is None:
+        Primary(server).open_for_replicas(Listen(host=listen.host, port=listen.port), credentials)
+
+
+def upstream_of(given: Mapping[str, str], *, me: str) -> Upstream:
+    """The primary's PostgreSQL, as the site `me` reaches it."""
+    host, _, port = given["primary_database_address"].rpartition(":")
+    return Upstream(
+        host=host.strip("[]"), port=int(port), site=stream_of(me), name=stream_of(given["primary_id"])
+    )
+
+
+def _note_epoch(data: Path, line: Line) -> None:
+    """From now on this directory is known to be a replica's, also before its first start."""
+    said = line.facts().get("highest")
+    site = SiteFile(data)
+    if isinstance(said, dict):
+        claim = Claim(int(said["epoch"]), str(said["site"]), str(said["name"]), str(said["url"]))
+        site.record(claim, is_replica=True)
+
+
+def copy_objects(
+    line: Line, objects: ObjectStore, scratch: Path, *, tell: Tell, patterns_only: bool = False
+) -> int:
+    """Bring every object that is not here in its size; how many came. A cache takes them when it is asked."""
+    total = 0
+    for each in CLASSES:
+        wanted = [] if patterns_only and each.name == "packs" else _missing(line, objects, each.name)
+        total += _pull(line, objects, scratch, wanted, tell=_thinned(tell, prefix=f"{each.name}: "))
+        tell(f"{each.name}: complete" if not patterns_only else f"{each.name}: as needed")
+    return total
+
+
+_PREFIXES: Final[Mapping[str, Sequence[str]]] = {
+    "packs": ("repositories/",),
+    "journal": ("journal/",),
+    "markers": ("sites/epoch/", "instance.json"),
+}
+
+
+def _missing(line: Line, objects: ObjectStore, name: str) -> Iterator[Listed]:
+    """Of one class: what is there and not here."""
+    for prefix in _PREFIXES.get(name, ("",)):
+        for listed in line.listing(prefix):
+            try:
+                if class_of(listed.key).name != name:
+                    continue
+            except UnknownClass:
+                continue  # a class that this release does not know, and so never reads
+            if objects.size_bytes(listed.key) != listed.size_bytes:
+                yield listed
+
+
+def _pull(
+    line: Line,
+    objects: ObjectStore,
+    scratch: Path,
+    wanted: Iterable[Listed],
+    *,
+    tell: Tell,
+) -> int:
+    done, size = 0, 0
+    source = iter(wanted)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pull") as threads:
+        while batch := list(islice(source, _BATCH)):
+            for each in threads.map(lambda one: _bring(line, objects, scratch, one), batch):
+                done, size = done + 1, size + each
+                tell(f"{done} objects, {size / 1024**2:.1f} MiB")
+    return done
+
+
+def _bring(line: Line, objects: ObjectStore, scratch: Path, listed: Listed) -> int:
+    target = scratch / f"pull-{new_ulid()}"
+    try:
+        line.download(listed.key, target)
+        objects.put(listed.key, target)
+    finally:
+        target.unlink(missing_ok=True)
+    return listed.size_bytes
+
+
+def _thinned(tell: Tell, *, prefix: str) -> Tell:
+    """Not more than a line every few seconds."""
+    last_s = SYSTEM.monotonic_s()
+    lock = threading.Lock()
+
+    def told(line: str) -> None:
+        nonlocal last_s
+        with lock:
+            now_s = SYSTEM.monotonic_s()
+            if now_s - last_s < _TELL_EVERY_S:
+                return
+            last_s = now_s
+        tell(prefix + line)
+
+    return told

@@ -1,0 +1,269 @@
+"""What a primary does so that other sites can follow its database: a port, slots, and whom commits wait for.
+
+`let_follow` and `look_with` are for the process that redeems tokens, `keep_up` for the process of the site.
+"""
+
+import os
+import socket
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mainstay import __version__
+from mainstay.boot.inviting import CannotBeJoined
+from mainstay.boot.layout import Layout
+from mainstay.boot.managed_database import server_of
+from mainstay.boot.membership import secrets_of
+from mainstay.boot.parsing import Address
+from mainstay.boot.settings import NodeSettings
+from mainstay.boot.stores import Stores
+from mainstay.cluster import schema
+from mainstay.cluster.epochs.site import SiteFile
+from mainstay.cluster.joining import look_at, seal_facts, sealing_key
+from mainstay.cluster.sites.identity import SiteIdentity, server_name_of
+from mainstay.cluster.sites.positions import Positions
+from mainstay.cluster.sites.registry import Site, sites
+from mainstay.foundation.clock import SYSTEM
+from mainstay.foundation.logs import get_logger
+from mainstay.ops.sites import waiting
+from mainstay.ops.sites.preflight import PrimaryFacts, texts_of
+from mainstay.provision.postgresql import Credentials, Follower, Listen, Primary, Server
+from mainstay.storage.feed.log import Feed, FeedGone
+
+log = get_logger()
+
+LOOK: Final = "look"
+"""What a machine says instead of who it is, when it only wants to know whether it could be a replica."""
+_EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
+_PADDING_BYTES: Final = 512 * 1024
+_INDEX_SHARE: Final = 1.1
+_RECORD_BYTES: Final = 2048
+_NEAR_BYTES: Final = 64 * 1024
+"""Of lines in the feed: some hundred objects."""
+_VERSION_UNIT: Final = 10_000
+_SIZES: Final = (
+    "SELECT current_setting('server_version_num')::int,"
+    " (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE datallowconn)::bigint,"
+    " (SELECT coalesce(sum(size_bytes), 0) FROM ledger_pack)::bigint,"
+    " (SELECT count(*) FROM ledger_pack)::bigint, (SELECT count(*) FROM ledger_change)::bigint"
+)
+
+
+def check_managed(settings: NodeSettings) -> None:
+    """Raises `CannotBeJoined` with the way out."""
+    if not settings.database_is_managed:
+        raise CannotBeJoined(
+            "replicas follow a PostgreSQL that this node runs itself: `mainstay db move --to managed` moves"
+            " the database there"
+        )
+
+
+def database_listen(settings: NodeSettings) -> Address:
+    """Where PostgreSQL listens for other sites."""
+    if settings.database_listen is not None:
+        return settings.database_listen
+    assert settings.sites is not None, "asked only where there are sites"
+    return Address(settings.sites.host, settings.sites.port + 1)
+
+
+def database_address(settings: NodeSettings) -> str:
+    """Where other sites reach it; empty: they do not."""
+    if settings.sites is None or not settings.database_is_managed:
+        return ""
+    listen = database_listen(settings)
+    host = "" if listen.host in _EVERYWHERE else listen.host
+    return str(Address(settings.node_address or host or socket.gethostname(), listen.port))
+
+
+def stream_of(site_id: str) -> str:
+    """What a site is called towards PostgreSQL: the common name of its certificate."""
+    return server_name_of(site_id)
+
+
+def credentials_of(data: Path) -> Credentials:
+    """The certificate of the site, which has its key in the same file."""
+    identity = SiteIdentity(data)
+    return Credentials(
+        certificate=identity.certificate_file,
+        key=identity.certificate_file,
+        authority=identity.authority_file,
+    )
+
+
+def open_to_sites(settings: NodeSettings, server: Server | None = None) -> None:
+    """Let sites that are allowed in reach our PostgreSQL. The first time it is restarted, for seconds."""
+    check_managed(settings)
+    listen = database_listen(settings)
+    Primary(server or server_of(settings.data)).open_for_replicas(
+        Listen(host=listen.host, port=listen.port), credentials_of(settings.data)
+    )
+
+
+def let_follow(settings: NodeSettings, site_id: str) -> None:
+    """Keep from now on what that site has not got yet, and let it in."""
+    Primary(server_of(settings.data)).create_slot(stream_of(site_id))
+
+
+def shut_out(settings: NodeSettings, site_id: str) -> None:
+    Primary(server_of(settings.data)).drop_slot(stream_of(site_id))
+
+
+# Before a machine is let in
+def wants_look(said: object) -> bool:
+    """Whether a machine only asks what it would need."""
+    return isinstance(said, Mapping) and said.get(LOOK) is True
+
+
+def look_with(stores: Stores, token_id: str, proof: str) -> str:
+    """What we are, sealed by the token, which stays good; with bytes by which the line is measured."""
+    secrets = secrets_of(stores)
+    with stores.database.read() as tx:
+        wrapping = look_at(tx, kind="replica", token_id=token_id, proof=proof)
+    facts = {
+        "facts": texts_of(primary_facts(stores)),
+        "padding": b64encode(os.urandom(_PADDING_BYTES)).decode(),
+    }
+    return seal_facts(sealing_key(secrets, token_id, wrapping), token_id, facts)
+
+
+def primary_facts(stores: Stores) -> PrimaryFacts:
+    check_managed(stores.settings)
+    release = schema.release_of(stores.database)
+    assert release is not None, "a node that serves has tables"
+    with stores.database.read() as tx:
+        row = tx.row(_SIZES)
+    assert row is not None, "a query without FROM has one row"
+    version, database_bytes, pack_bytes, packs, changes = map(int, row)
+    return PrimaryFacts(
+        name=stores.settings.node_name or socket.gethostname().partition(".")[0],
+        version=__version__,
+        postgresql_major=version // _VERSION_UNIT,
+        database_bytes=database_bytes,
+        objects_bytes=round(pack_bytes * _INDEX_SHARE) + changes * _RECORD_BYTES,
+        objects_items=3 * packs + changes,
+        now_ms=SYSTEM.now_ms(),
+        schema_current=release.current,
+        schema_floor=release.floor,
+        sites_address=str(stores.settings.sites),
+        database_address=database_address(stores.settings),
+    )
+
+
+# While it is the primary
+def keep_up(stores: Stores, server: Server) -> Sequence[Follower]:
+    """Make what PostgreSQL does what the list of sites says. Idempotent; returns who follows."""
+    me = SiteFile(stores.settings.data).ensure().site_id
+    others = [site for site in sites(stores.database) if site.id != me]
+    primary, wishes = Primary(server), server.wishes
+    if others and wishes.listen is None:
+        open_to_sites(stores.settings, server)
+    wanted = {stream_of(site.id) for site in others}
+    for stream in set(wishes.sites) - wanted:
+        primary.drop_slot(stream)
+    followers = {follower.site: follower for follower in primary.followers()}
+    for stream in wanted - (followers.keys() & set(wishes.sites)):
+        primary.create_slot(stream)
+    _set_waiting(stores, primary, others, followers)
+    return list(followers.values())
+
+
+def _set_waiting(
+    stores: Stores, primary: Primary, others: Sequence[Site], followers: Mapping[str, Follower]
+) -> None:
+    """With a witness it is the keeper of the lease that decides whom commits wait for."""
+    standing = SiteFile(stores.settings.data).read()
+    if standing is None or standing.needs_lease:
+        return
+    now = primary.server.wishes.synchronous
+    with_objects = sites_with_objects(stores.settings)
+    found = waiting.decide(
+        [_candidate(site, followers.get(stream_of(site.id)), with_objects) for site in others], now
+    )
+    if set(found.names) != set(now):
+        primary.set_synchronous(found.names)
+        log.info("replication.waiting_changed", names=list(found.names), because=found.because)
+
+
+def _candidate(site: Site, follower: Follower | None, with_objects: Mapping[str, bool]) -> waiting.Candidate:
+    return waiting.Candidate(
+        stream=stream_of(site.id),
+        is_wanted=site.is_waited_for,
+        is_streaming=follower is not None and follower.is_streaming,
+        behind_bytes=follower.flushed_behind_bytes if follower else None,
+        has_objects=with_objects.get(site.id, False),
+    )
+
+
+def sites_with_objects(settings: NodeSettings) -> Mapping[str, bool]:
+    """Which sites have (nearly) all objects that our feed names."""
+    layout = Layout(settings.data)
+    feed = Feed(layout.feed)
+    try:
+        identity, end = feed.identity, feed.end
+    except FeedGone:
+        return {}
+    return {
+        site_id: found.identity == identity and end - found.position <= _NEAR_BYTES
+        for site_id, found in Positions(layout.sites).all().items()
+    }
+
+
+# What a replica is told every second
+class Saying:
+    """The last words that a replica would remember of us, kept up by the process of the site."""
+
+    def __init__(self, stores: Stores, server: Server) -> None:
+        self._stores = stores
+        self._server = server
+        self._last_push: dict[str, Any] | None = None
+
+    def now(self) -> dict[str, Any]:
+        """Raises `Unavailable`."""
+        primary = Primary(self._server)
+        return {
+            "wal": primary.lsn(),
+            "timeline": primary.timeline(),
+            "forks": {str(timeline): at for timeline, at in forks(self._server).items()},
+            "waits_for": list(self._server.wishes.synchronous),
+            "last_push": self._newest_push(),
+            "at_ms": SYSTEM.now_ms(),
+        }
+
+    def _newest_push(self) -> dict[str, Any] | None:
+        """By an index that has only what is not known to be in the journal; the newest ever seen counts."""
+        with self._stores.database.read() as tx:
+            row = tx.row(
+                "SELECT repository_id, version, at_ms, push_id FROM ledger_change"
+                " WHERE NOT journaled AND kind = 'push' ORDER BY at_ms DESC LIMIT 1"
+            )
+        if row is not None and (self._last_push is None or row[2] >= self._last_push["at_ms"]):
+            names = ("repository_id", "version", "at_ms", "push_id")
+            self._last_push = dict(zip(names, row, strict=True))
+        return self._last_push
+
+
+def forks(server: Server) -> dict[int, int]:
+    """Timeline → where its history was left for the next one, for all before ours."""
+    timeline = Primary(server).timeline()
+    row = server.ask(
+        "SELECT pg_read_file('pg_wal/' || lpad(upper(to_hex(%s)), 8, '0') || '.history', 0, 100000, true)",
+        (timeline,),
+    )
+    return forks_in(row[0] or "")
+
+
+def forks_in(text: str) -> dict[int, int]:
+    """From the text of PostgreSQL's history file: lines of timeline, position, reason."""
+    found = {}
+    for line in text.splitlines():
+        parts = line.split("\t")
+        if len(parts) >= 2 and parts[0].strip().isdigit():  # noqa: PLR2004 - a timeline and a position
+            found[int(parts[0])] = position(parts[1])
+    return found
+
+
+def position(lsn: str) -> int:
+    """`0/3000148` as a number of bytes."""
+    high, _, low = lsn.strip().partition("/")
+    return (int(high, 16) << 32) + int(low, 16)

@@ -1,0 +1,329 @@
+"""The process `sites` of a node that has other sites: it learns of promotions, and does what a role asks for.
+
+Always: `cluster.epochs.sentinel` asks the other sites, the object store and the own database for epochs.
+As primary: PostgreSQL has a slot for each site on the list, commits wait for the synchronous ones that have
+caught up, and what a replica would want to know of us in its last hour is kept for the line (`said.json`).
+As replica: it remembers what the primary said, and when another site was promoted it follows that one, by
+itself, without a restart of anything.
+
+A turn that fails is logged and tried again a second later. Which role it is, is asked at each turn.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from mainstay.boot import child
+from mainstay.boot.managed_database import server_of
+from mainstay.boot.membership import secrets_of
+from mainstay.boot.replica import copy_objects
+from mainstay.boot.replicating import Saying, credentials_of, keep_up, stream_of
+from mainstay.boot.state import SITES
+from mainstay.boot.station import station_of
+from mainstay.boot.stores import Stores
+from mainstay.cluster.enduring import bugs_as_outages
+from mainstay.cluster.epochs.own import look_at
+from mainstay.cluster.epochs.sentinel import MarkerSource, Peer, Sentinel
+from mainstay.cluster.epochs.site import SiteFile
+from mainstay.cluster.sites.admission import enlist
+from mainstay.cluster.sites.identity import SiteIdentity, site_id_in
+from mainstay.cluster.sites.line import Line
+from mainstay.cluster.sites.registry import Site, sites
+from mainstay.foundation.clock import SYSTEM
+from mainstay.foundation.errors import MainstayError, NotFound, OutcomeUnknown, Unavailable
+from mainstay.foundation.logs import get_logger
+from mainstay.ops.sites import following, incomplete
+from mainstay.ops.sites.following import Follow, Following
+from mainstay.ops.sites.losses import Heard, LastPush
+from mainstay.ops.sites.memory import Memory
+from mainstay.provision.postgresql import Standby, Upstream
+from mainstay.storage.database.fence import Claim, Standing
+
+log = get_logger()
+
+EVERY_S: Final = 1.0
+_MENDED_EVERY: Final = 10
+"""Turns between two looks at repositories that lack packs."""
+_STOP_S: Final = 10.0
+
+
+def main() -> None:
+    with child.begun(SITES, orm=False) as stores:
+        process = SiteProcess(stores)
+        signal.signal(signal.SIGTERM, process.stop_soon)
+        process.run(say_ready=child.say_ready)
+
+
+class LinePeer:
+    """Another site, as the sentinel asks it."""
+
+    def __init__(self, site: Site, line: Line) -> None:
+        self.name = site.name
+        self._line = line
+
+    def epoch(self) -> Claim | None:
+        return claim_in(self._line.facts().get("highest"))
+
+
+def claim_in(said: object) -> Claim | None:
+    """What another site said. None: it knows no epoch. Raises `Unavailable`."""
+    if said is None:
+        return None
+    try:
+        facts: Any = said
+        return Claim(int(facts["epoch"]), str(facts["site"]), str(facts["name"]), str(facts["url"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unavailable("what the other site says about its epoch cannot be read") from error
+
+
+class Lines:
+    """One line to each of the other sites, as the list has them; the last list while the database is away."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._identity = SiteIdentity(stores.settings.data)
+        self._lock = threading.Lock()
+        self._known: list[Site] = []
+        self._lines: dict[tuple[str, str], Line] = {}
+
+    def refresh(self) -> None:
+        """Raises `Unavailable`."""
+        found = sites(self._stores.database)
+        with self._lock:
+            self._known = found
+
+    def others(self) -> list[Site]:
+        """All that can be spoken to."""
+        standing = SiteFile(self._stores.settings.data).read()
+        me = standing.site_id if standing else ""
+        with self._lock:
+            return [site for site in self._known if site.id != me and site.sites_address]
+
+    def me(self) -> Site | None:
+        standing = SiteFile(self._stores.settings.data).read()
+        with self._lock:
+            return next((site for site in self._known if standing and site.id == standing.site_id), None)
+
+    def to(self, site: Site) -> Line:
+        key = (site.id, site.sites_address)
+        with self._lock:
+            if key not in self._lines:
+                self._lines[key] = Line(site.sites_address, self._identity, site_id=site.id)
+            return self._lines[key]
+
+    def by_id(self, site_id: str) -> Site | None:
+        return next((site for site in self.others() if site.id == site_id), None)
+
+    def peers(self) -> list[Peer]:
+        return [LinePeer(site, self.to(site)) for site in self.others()]
+
+    def close(self) -> None:
+        with self._lock:
+            lines = list(self._lines.values())
+        for line in lines:
+            line.close()
+
+
+def ask_others(stores: Stores) -> Standing | None:
+    """Ask all that can be asked for epochs, for some seconds: before a node takes its first write."""
+    site, lines = SiteFile(stores.settings.data), Lines(stores)
+    try:
+        lines.refresh()
+        sentinel = Sentinel(
+            site,
+            own=look_at(stores.settings.database_url),
+            peers=lines.peers,
+            sources={"objects": MarkerSource(stores.objects, site)},
+        )
+        try:
+            return sentinel.ask_once()
+        finally:
+            sentinel.close()
+    finally:
+        lines.close()
+
+
+class SiteProcess:
+    """One per node."""
+
+    def __init__(self, stores: Stores) -> None:
+        settings = stores.settings
+        self._stores = stores
+        self._site = SiteFile(settings.data)
+        self._memory = Memory(settings.data)
+        self._lines = Lines(stores)
+        self._station = station_of(settings)
+        self._server = server_of(settings.data) if settings.database_is_managed else None
+        self._saying = Saying(stores, self._server) if self._server else None
+        self._sentinel = Sentinel(
+            self._site,
+            own=look_at(settings.database_url),
+            peers=self._lines.peers,
+            sources={"objects": MarkerSource(stores.objects, self._site)},
+        )
+        self._stopping = threading.Event()
+        self._turns = 0
+        self._last_said = ""
+
+    def stop_soon(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping.set()
+
+    def run(self, *, say_ready: Callable[[], None]) -> None:
+        """Until SIGTERM."""
+        self._station.start()
+        self._sentinel.start()
+        say_ready()
+        try:
+            while not self._stopping.wait(EVERY_S):
+                self.turn()
+        finally:
+            self._sentinel.close()
+            self._station.stop()
+            self._lines.close()
+
+    def turn(self) -> None:
+        """Once. What fails is said once, and tried again at the next turn."""
+        self._turns += 1
+        try:
+            with bugs_as_outages("sites.turn_crashed"):
+                self._turn()
+                self._last_said = ""
+        except (MainstayError, OutcomeUnknown) as failed:
+            if str(failed) != self._last_said:
+                log.warning("sites.turn_failed", because=str(failed))
+            self._last_said = str(failed)
+
+    def _turn(self) -> None:
+        standing = self._site.read()
+        if standing is None:
+            return
+        role = self._station.now.role
+        try:
+            self._lines.refresh()
+        except MainstayError as away:
+            log.debug("sites.list_remembered", because=str(away))
+        if role == "primary" and standing.own.epoch:
+            self._lead()
+        elif role == "replica":
+            self._follow(standing)
+
+    # As primary
+    def _lead(self) -> None:
+        self._renew_own()
+        if self._server is not None and self._saying is not None:
+            keep_up(self._stores, self._server)
+            self._memory.note_said(self._saying.now())
+        if self._turns % _MENDED_EVERY == 0:
+            self._mend()
+
+    def _renew_own(self) -> None:
+        identity, me = SiteIdentity(self._stores.settings.data), self._lines.me()
+        if me is not None and identity.is_due(now_ms=SYSTEM.now_ms()):
+            identity.keep(enlist(self._stores.database, secrets_of(self._stores), me, clock=SYSTEM))
+            if self._server is not None and self._server.wishes.listen is not None:
+                self._server.keep(credentials_of(self._stores.settings.data))
+                self._server.reload()
+
+    def _mend(self) -> None:
+        """Repositories that a promotion closed come back when their packs have come, from whatever site."""
+        left = self._memory.incomplete()
+        if not left:
+            return
+        missing = incomplete.missing_objects(self._stores.database, self._stores.objects)
+        for keys in (missing[each] for each in left if each in missing):
+            for key in keys:
+                self._fetch_somewhere(key)
+        missing = incomplete.missing_objects(self._stores.database, self._stores.objects)
+        behind = incomplete.behind_journal(self._stores.ledger, self._stores.objects)
+        back = [each for each in left if each not in missing and each not in behind]
+        incomplete.reopen(self._stores.ledger, back)
+        self._memory.note_incomplete([each for each in left if each not in back])
+
+    def _fetch_somewhere(self, key: str) -> None:
+        target = self._stores.settings.data / "run" / "mend"
+        for site in self._lines.others():
+            target.unlink(missing_ok=True)
+            try:
+                self._lines.to(site).download(key, target)
+                self._stores.objects.put(key, target)
+            except (NotFound, Unavailable) as failed:
+                log.debug("sites.object_not_there", key=key, site=site.name, because=str(failed))
+            else:
+                log.info("sites.object_mended", key=key, site=site.name)
+                return
+            finally:
+                target.unlink(missing_ok=True)
+
+    # As replica
+    def _follow(self, standing: Standing) -> None:
+        primary = self._lines.by_id(standing.highest.site_id)
+        if primary is None:
+            return
+        facts = self._lines.to(primary).facts()
+        said = facts.get("said")
+        self._remember(primary, said if isinstance(said, dict) else {})
+        if SiteIdentity(self._stores.settings.data).is_due(now_ms=SYSTEM.now_ms()):
+            self._lines.to(primary).renew()
+        if self._server is not None and facts.get("role") == "primary":
+            self._turn_to(standing, primary, said if isinstance(said, dict) else {})
+
+    def _remember(self, primary: Site, said: Mapping[str, Any]) -> None:
+        me, push = self._lines.me(), said.get("last_push")
+        self._memory.note_heard(
+            Heard(
+                at_ms=SYSTEM.now_ms(),
+                site_id=primary.id,
+                name=primary.name,
+                url=primary.url,
+                wal=int(said["wal"]) if "wal" in said else None,
+                last_push=LastPush(**push) if isinstance(push, dict) else None,
+                waits_for_us=me is not None and stream_of(me.id) in said.get("waits_for", []),
+            )
+        )
+
+    def _turn_to(self, standing: Standing, primary: Site, said: Mapping[str, Any]) -> None:
+        assert self._server is not None, "asked only where there is one"
+        standby, me = Standby(self._server), self._lines.me()
+        upstream = self._server.wishes.upstream
+        view = Following(
+            me=standing.site_id,
+            follows=site_id_in(upstream.name) or "" if upstream else "",
+            newest=standing.highest,
+            is_paused=me is not None and me.state == "paused",
+            database_address=primary.database_address,
+            timeline=standby.timeline(),
+            received=standby.lag().received,
+            forks={int(each): int(at) for each, at in dict(said.get("forks", {})).items()},
+        )
+        decision = following.decide(view)
+        if isinstance(decision, Follow):
+            self._turn_database_to(standby, primary, me)
+            log.info("sites.followed", site=primary.name, because=decision.because)
+        elif decision.is_stuck and self._turns % _MENDED_EVERY == 0:
+            log.warning("sites.not_followed", because=decision.because)
+
+    def _turn_database_to(self, standby: Standby, primary: Site, me: Site | None) -> None:
+        host, _, port = primary.database_address.rpartition(":")
+        standing = self._site.ensure()
+        upstream = Upstream(
+            host=host.strip("[]"),
+            port=int(port),
+            site=stream_of(standing.site_id),
+            name=stream_of(primary.id),
+        )
+        credentials = credentials_of(self._stores.settings.data)
+        standby.follow(upstream, credentials, delay_s=me.delay_s if me else 0)
+        copy_objects(
+            self._lines.to(primary),
+            self._stores.objects,
+            Path(self._stores.settings.data / "run"),
+            tell=lambda line: log.info("sites.compared", says=line),
+            patterns_only=me is not None and me.kind == "cache",
+        )
+
+
+if __name__ == "__main__":
+    main()
