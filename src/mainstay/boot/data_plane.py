@@ -18,6 +18,7 @@ from mainstay.boot.addresses import http_url
 from mainstay.boot.degraded import fallback_of
 from mainstay.boot.disk import DiskWatch
 from mainstay.boot.entrance import Door, Entrance, Scope
+from mainstay.boot.forwarding import Forwarding, Taking
 from mainstay.boot.git import git_service
 from mainstay.boot.http_server import DataSockets, HealthServer, HttpServer, SitesPort, inherited_sockets
 from mainstay.boot.inviting import joining_door
@@ -32,7 +33,9 @@ from mainstay.boot.stores import Stores, begin_hold_s
 from mainstay.boot.vitals import Vitals
 from mainstay.boot.watching import dependencies_of
 from mainstay.cluster.station import Sight
+from mainstay.doors.forwarded.app import ForwardedDoor
 from mainstay.doors.githttp.app import GitHttp
+from mainstay.doors.githttp.replica import ReplicaGit, is_under_a_repository
 from mainstay.doors.githttp.settings import GitHttpSettings
 from mainstay.doors.health import app as health
 from mainstay.doors.health.decisions import NodeView
@@ -79,9 +82,18 @@ class DataPlane:
         self._station = station_of(stores.settings)
         self._fallback = fallback_of(stores)
         self._service = git_service(stores, fallback=self._fallback)
+        gate = compose.git_gate(stores, self._fallback)
+        self._forwarding = Forwarding(stores, self._station)
+        self._taking = Taking(
+            stores,
+            gate=gate,
+            service=self._service,
+            maintenance=self._maintenance,
+            forwarding=self._forwarding,
+        )
         self._git = GitHttp(
             service=self._service,
-            gate=compose.git_gate(stores, self._fallback),
+            gate=gate,
             settings=GitHttpSettings(
                 idle_s_max=stores.settings.http_idle_seconds, hold_s=begin_hold_s(stores.settings)
             ),
@@ -126,6 +138,9 @@ class DataPlane:
             beat.cancel()
             await self._web.close()
             self._git.close()
+            await self._forwarding.finish()
+            self._forwarding.close()
+            self._taking.close()
             await self._service.finish()
             self._service.close()
             if self._fallback:
@@ -180,7 +195,8 @@ class DataPlane:
         """The line between sites: its own door, and behind it all that others find here."""
         if listener is None or self._line is None:
             return None
-        entrance = self._entrance([self._line.door, *self._doors], vouched=is_site)
+        taking = Door("forwarded", ForwardedDoor.claims, self._taking.door, never_closed)
+        entrance = self._entrance([taking, self._line.door, *self._doors], vouched=is_site)
         return self._line.port(listener, entrance)
 
     def _application(self) -> Entrance:
@@ -200,7 +216,8 @@ class DataPlane:
             style=(STYLE_PATH, STYLE),
             headers=SAFETY,
         )
-        git, web = Door("git", _is_git, self._git, deed_of_git), Door("web", lambda _scope: True, people)
+        replica = ReplicaGit(self._git, self._forwarding.chooser, clock=SYSTEM)
+        git, web = Door("git", self._is_git, replica, deed_of_git), Door("web", lambda _scope: True, people)
         return [git, watch, join, web]
 
     def _entrance(
@@ -228,6 +245,12 @@ class DataPlane:
         ):
             PROCESS_UP.labels(name).set(name in running and running[name].ready)
             RESTARTS.labels(name).set(running[name].restarts if name in running else 0)
+
+    def _is_git(self, scope: Scope) -> bool:
+        """A replica sends on all that is below a repository, whatever its program knows of it."""
+        if self._station.now.is_passive:
+            return is_under_a_repository(scope["raw_path"])
+        return GitHttp.claims(scope["raw_path"])
 
     def _view(self) -> NodeView:
         verdict, sight = self._vitals.watch.verdict, self._station.now
@@ -264,10 +287,6 @@ def _role_of(sight: Sight) -> str:
     if sight.role == "primary":
         return "active" if sight.primary.epoch else "single"
     return "passive" if sight.role == "replica" else "superseded"
-
-
-def _is_git(scope: Scope) -> bool:
-    return GitHttp.claims(scope["raw_path"])
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ from mainstay.boot import child, compose
 from mainstay.boot.accepting import Acceptor
 from mainstay.boot.addresses import ssh_clone_url
 from mainstay.boot.degraded import fallback_of
+from mainstay.boot.forwarding import Forwarding
 from mainstay.boot.git import git_service
 from mainstay.boot.http_server import announcers
 from mainstay.boot.maintenance import lookout_of
 from mainstay.boot.membership import secrets_of
+from mainstay.boot.station import station_of
 from mainstay.boot.stores import Stores, begin_hold_s
 from mainstay.doors.ssh.host_keys import host_keys_from
 from mainstay.doors.ssh.server import serve
@@ -39,6 +41,9 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
         fallback.start()
     maintenance = lookout_of(stores)
     await asyncio.to_thread(maintenance.start)
+    station = station_of(stores.settings)
+    await asyncio.to_thread(station.start)
+    forwarding = Forwarding(stores, station)
     proxies = announcers(stores.settings, "ssh")
     server = await serve(
         listener=listener,
@@ -52,6 +57,7 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
         clock=SYSTEM,
         clone_url=lambda path: ssh_clone_url(stores.settings, path),
         maintenance=maintenance,
+        elsewhere=forwarding.sessions,
     )
     child.say_ready()
     child.set_up_orm_beside()
@@ -59,6 +65,9 @@ async def _serve(stores: Stores, listener: socket.socket) -> None:
     await asyncio.sleep(stores.settings.drain_notice_seconds)  # balancers look away first
     await server.stop(drain_s=stores.settings.drain_seconds)
     await asyncio.to_thread(maintenance.stop)
+    await asyncio.to_thread(station.stop)
+    await forwarding.finish()
+    forwarding.close()
     await service.finish()
     service.close()
     if fallback:

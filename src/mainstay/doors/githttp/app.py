@@ -22,7 +22,7 @@ from mainstay.doors.githttp.settings import GitHttpSettings
 from mainstay.doors.githttp.statuses import WrongContentType, WrongMethod, refusal_of
 from mainstay.doors.githttp.target import Endpoint, Target, claims, parse_target
 from mainstay.doors.githttp.turnstile import Turnstile
-from mainstay.doors.githttp.visit import OPEN, Scope, Visit, request_id_of
+from mainstay.doors.githttp.visit import OPEN, RoleChanged, Scope, Visit, request_id_of
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Invalid, MainstayError, OutcomeUnknown
 from mainstay.foundation.logs import get_logger
@@ -121,7 +121,7 @@ class GitHttp:
             await self._serve(visit, receive)
         except BodyRefused as error:
             await self._refuse(visit, error.because)
-        except ClientGone:
+        except (ClientGone, RoleChanged):
             raise
         except OutcomeUnknown as error:
             visit.outcome, visit.because = "unknown", str(error)
@@ -180,8 +180,9 @@ class GitHttp:
         assert admission.repository_id is not None, "only a push may enter a project that is not there"
         version = _version(visit, Service.UPLOAD_PACK)
         sink: ByteSink = visit.answer
-        if admission.known_ago_s is not None and version:
-            sink = RemarkedSink(sink, from_memory(admission.known_ago_s))
+        remark = _remark(visit, admission)
+        if remark and version:
+            sink = RemarkedSink(sink, remark)
         await self._service.upload_pack(
             admission.repository_id,
             version=version,
@@ -196,6 +197,8 @@ class GitHttp:
     ) -> None:
         assert admission.repository_id is not None, "the POST of a push makes the project"
         assert admission.rules is not None, "a push has rules"
+        if visit.elsewhere is not None:
+            visit.elsewhere.check()
         await self._service.receive_pack(
             admission.repository_id,
             stateless=True,
@@ -259,6 +262,13 @@ class GitHttp:
             await visit.body.drain(bytes_max=_DRAIN_BYTES_MAX, seconds_max=_DRAIN_S_MAX)
         if expects or (visit.body and not visit.body.ended):
             visit.answer.close_after()
+
+
+def _remark(visit: Visit, admission: Admission) -> str:
+    """What the person behind a fetch should know."""
+    if admission.known_ago_s is not None:
+        return from_memory(admission.known_ago_s)
+    return visit.elsewhere.remark if visit.elsewhere else ""
 
 
 async def _unless_gone(work: Coroutine[Any, Any, None], body: Body) -> None:

@@ -62,11 +62,15 @@ class Doorkeeper:
     async def admit(self, visit: Visit, target: Target, *, create: bool, look: bool) -> Admitted:
         """Let the visit in, and with `look` say what the refs are, or None when that takes longer.
 
-        Raises what the gate raises. With `create` a push makes the project that is not there.
+        Raises what the gate raises. With `create` a push makes the project that is not there. On a replica
+        the primary may have said already who it is and whether they may.
         """
+        elsewhere = visit.elsewhere
+        if elsewhere is not None and elsewhere.refusal is not None:
+            raise elsewhere.refusal
         credentials = credentials_of(visit.scope["headers"])
         ask = partial(self._ask, visit, target, credentials, create)
-        if not create:
+        if not create and not (elsewhere and elsewhere.admission):
             try:
                 return self._on_the_spot(
                     credentials, partial(ask, self._service.look_at_once if look else None)
@@ -97,9 +101,18 @@ class Doorkeeper:
     def _ask(
         self, visit: Visit, target: Target, credentials: Credentials, create: bool, look: Look | None
     ) -> Admitted:
-        action = GitAction.PULL if target.service is Service.UPLOAD_PACK else GitAction.PUSH
-        visit.actor = self._gate.identify(credentials, address=visit.address)
-        admission = self._gate.enter(visit.actor, target.path, action, create=create)
+        admission = self._admission(visit, target, credentials, create)
         if look is None or admission.repository_id is None:
             return admission, None
         return admission, look(admission.repository_id)
+
+    def _admission(self, visit: Visit, target: Target, credentials: Credentials, create: bool) -> Admission:
+        elsewhere = visit.elsewhere
+        if elsewhere is not None:
+            elsewhere.check()
+            if elsewhere.admission is not None:
+                visit.actor = elsewhere.admission.actor
+                return elsewhere.admission
+        action = GitAction.PULL if target.service is Service.UPLOAD_PACK else GitAction.PUSH
+        visit.actor = self._gate.identify(credentials, address=visit.address)
+        return self._gate.enter(visit.actor, target.path, action, create=create)

@@ -1,7 +1,7 @@
 """One request, and what became known of it on the way; the log line and the numbers are made from here."""
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,9 +10,11 @@ from mainstay.access.actors import Actor
 from mainstay.doors.githttp.answer import Answer
 from mainstay.doors.githttp.body import Body
 from mainstay.doors.githttp.target import Target
+from mainstay.foundation.errors import MainstayError
 from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import BYTES, Counter, Histogram, counter, gauge, histogram
+from mainstay.product.projects.admission import Admission
 
 log = get_logger()
 
@@ -25,6 +27,32 @@ _SENT = histogram("githttp_sent_bytes", "Answers.", ["service"], buckets=BYTES)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 Scope = MutableMapping[str, Any]
+
+ELSEWHERE = "mainstay.elsewhere"
+"""In a scope: an `Elsewhere`, put there by who stands before this door on a replica. No client can."""
+
+
+class RoleChanged(Exception):
+    """The site became a replica before anything was done for the request: it belongs to the primary now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """What is known of a request before it comes to this door, on a site that has or may get a primary."""
+
+    has_moved: Callable[[], bool]
+    """Whether the site is no more what it was when the request came here."""
+    admission: Admission | None = None
+    """Who it is and that they may, as the primary has said."""
+    refusal: MainstayError | None = None
+    """Why they may not, as the primary has said."""
+    remark: str = ""
+    """For the person behind a fetch."""
+
+    def check(self) -> None:
+        """Raises `RoleChanged`."""
+        if self.has_moved():
+            raise RoleChanged
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +68,11 @@ class Visit:
     outcome: str = "answered"
     """Or `refused` (an error with a status), `gone` (the client), `unknown`, `failed` (a bug)."""
     because: str = ""
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        found: Elsewhere | None = self.scope.get(ELSEWHERE)
+        return found
 
     @property
     def address(self) -> str:

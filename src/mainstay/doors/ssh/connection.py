@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
@@ -99,7 +100,10 @@ class Connection(asyncssh.SSHServer):
         gate: GitGate,
         threads: Executor,
         waiting: Waiting,
+        known_elsewhere: Callable[[str, str], Awaitable[bool]] | None = None,
     ) -> None:
+        """`known_elsewhere` is asked about a fingerprint (and for which address) that is not known here."""
+        self._known_elsewhere = known_elsewhere
         self._waiting = waiting
         self._crowd = crowd
         self._settings = crowd.settings
@@ -157,7 +161,7 @@ class Connection(asyncssh.SSHServer):
         if username != self._settings.user or self._keys_offered > self._settings.keys_offered_max:
             return False
         fingerprint = key.get_fingerprint()
-        if await self._owner_of(fingerprint) is None:
+        if await self._owner_of(fingerprint) is None and not await self._is_known_elsewhere(fingerprint):
             return False
         # asyncssh checks the signature right after this, before it looks at another offer; so the key
         # noted last is the one that `auth_completed` is about.
@@ -215,6 +219,9 @@ class Connection(asyncssh.SSHServer):
         except MainstayError as error:
             log.warning("ssh.key_not_looked_up", reason=str(error))
             return None
+
+    async def _is_known_elsewhere(self, fingerprint: str) -> bool:
+        return self._known_elsewhere is not None and await self._known_elsewhere(fingerprint, self.address)
 
     def _be_patient_for(self, seconds: float) -> None:
         if self._patience:

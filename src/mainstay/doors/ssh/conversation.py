@@ -66,6 +66,37 @@ class Asked:
     command: str | None
     """None: a shell."""
     git_protocol: str = ""
+    hops: int = 0
+    """By how many sites it was sent on before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What is known of a conversation that is to be held here, on a site that has or may get a primary."""
+
+    admission: Admission | None = None
+    """Who it is and that they may, as the primary has said."""
+    remark: str = ""
+    """For the person behind a fetch."""
+
+
+ORDINARY = Here()
+
+
+class Elsewhere(Protocol):
+    """Where conversations go on a replica. See `doors.ssh.replica`."""
+
+    @property
+    def is_passive(self) -> bool: ...
+
+    async def settle(
+        self, asked: Asked, *, path: str, is_push: bool, line: Line, request_id: str
+    ) -> int | Here:
+        """Hold it at the primary and return its exit code, or say how it is to be held here.
+
+        Raises `ClientGone`, `OutcomeUnknown`, and `Unavailable` when the primary is needed and away.
+        """
+        ...
 
 
 @dataclass(slots=True)
@@ -93,12 +124,14 @@ class Conversations:
         waiting: Waiting | None = None,
         maintenance: Lookout | None = None,
         held_max: int = 0,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """`clone_url` makes the address of a project's path, to be shown to who has just made it.
 
         A command waits in `waiting` at its beginning, while the database is away; `held_max` of them wait
-        while `maintenance` holds writes.
+        while `maintenance` holds writes. On a replica `elsewhere` says where a conversation is held.
         """
+        self._elsewhere = elsewhere
         self._service = service
         self._gate = gate
         self._threads = threads
@@ -119,7 +152,7 @@ class Conversations:
 
     async def _hold(self, asked: Asked, line: Line, note: _Note, request_id: str) -> int:
         try:
-            await self._serve(asked, line, note, request_id)
+            code = await self._serve(asked, line, note, request_id)
         except MainstayError as error:
             note.outcome, note.because = "refused", str(error)
             await line.complain(f"ERROR: {_sentence(error)}")
@@ -136,17 +169,48 @@ class Conversations:
             await line.complain(f"ERROR: internal error, request id {request_id}")
             return EXIT_REFUSED
         note.outcome = "answered"
-        return EXIT_OK
+        return code
 
-    async def _serve(self, asked: Asked, line: Line, note: _Note, request_id: str) -> None:
+    async def _serve(self, asked: Asked, line: Line, note: _Note, request_id: str) -> int:
         command = None if asked.command is None else parse(asked.command)
         await self._meet_maintenance(asked, command)
+        if command is not None:
+            note.service, note.project = command.service.value, project_path(_without_tilde(command.path))
+        settled = await self._settle(asked, command, line, note, request_id)
+        if not isinstance(settled, Here):
+            return settled
+        if settled.remark:
+            await line.complain(settled.remark)
         if command is None:
             note.actor = await self._in_thread(lambda: self._identify(asked))
             await line.write(_greeting(note.actor).encode())
-            return
-        note.service, note.project = command.service.value, project_path(_without_tilde(command.path))
-        admission = await self._in_thread(lambda: self._admit(asked, command, note))
+            return EXIT_OK
+        admission = settled.admission
+        if admission is None:
+            admission = await self._in_thread(lambda: self._admit(asked, command, note))
+        if settled is ORDINARY and self._is_passive:
+            # The site has changed while this waited for its database; nothing was said to the client yet.
+            return await self._serve(asked, line, note, request_id)
+        await self._converse(command, admission, asked, line, request_id)
+        return EXIT_OK
+
+    @property
+    def _is_passive(self) -> bool:
+        return self._elsewhere is not None and self._elsewhere.is_passive
+
+    async def _settle(
+        self, asked: Asked, command: SshCommand | None, line: Line, note: _Note, request_id: str
+    ) -> int | Here:
+        if self._elsewhere is None or not self._elsewhere.is_passive:
+            return ORDINARY
+        is_push = command is not None and command.service is Service.RECEIVE_PACK
+        return await self._elsewhere.settle(
+            asked, path=note.project, is_push=is_push, line=line, request_id=request_id
+        )
+
+    async def _converse(
+        self, command: SshCommand, admission: Admission, asked: Asked, line: Line, request_id: str
+    ) -> None:
         if command.service is Service.UPLOAD_PACK:
             await self._upload_pack(admission, asked, line)
         else:

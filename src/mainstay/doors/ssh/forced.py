@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from mainstay.doors.ssh.conversation import EXIT_REFUSED, Asked, Conversations
+from mainstay.doors.ssh.conversation import EXIT_REFUSED, Asked, Conversations, Elsewhere
 from mainstay.doors.ssh.settings import SshSettings
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import OutcomeUnknown
@@ -31,8 +31,9 @@ async def serve_forced(
     clock: Clock,
     clone_url: Callable[[str], str],
     maintenance: Lookout | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> int:
-    """Hold one conversation and return the exit code of the process."""
+    """Hold one conversation and return the exit code of the process; on a replica perhaps `elsewhere`."""
     line = await _StandardLine.open(idle_s_max=settings.idle_s_max)
     with ThreadPoolExecutor(1, thread_name_prefix="ssh-gate") as threads:
         conversations = Conversations(
@@ -44,6 +45,7 @@ async def serve_forced(
             waiting=Waiting(hold_s=settings.hold_s, waiting_max=settings.held_max),
             maintenance=maintenance,
             held_max=settings.held_max,
+            elsewhere=elsewhere,
         )
         try:
             code = await conversations.hold(asked, line)

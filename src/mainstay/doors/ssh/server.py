@@ -18,6 +18,7 @@ import asyncssh
 
 from mainstay.doors.ssh.connection import Connection, Crowd
 from mainstay.doors.ssh.conversation import Conversations
+from mainstay.doors.ssh.replica import ReplicaSessions
 from mainstay.doors.ssh.settings import SshSettings
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.logs import get_logger
@@ -98,8 +99,10 @@ async def serve(
     clock: Clock,
     clone_url: Callable[[str], str],
     maintenance: Lookout | None = None,
+    elsewhere: ReplicaSessions | None = None,
 ) -> SshServer:
     """Listen and serve until `stop`. `clone_url` makes the address of a project's path, to be shown.
+    On a replica `elsewhere` holds conversations at the primary.
 
     `listener` is a socket that somebody opened already, and takes the place of `host` and `port`. With it,
     `accept` may take the place of asyncssh's own way to take connections.
@@ -115,12 +118,18 @@ async def serve(
         waiting=waiting,
         maintenance=maintenance,
         held_max=settings.held_max,
+        elsewhere=elsewhere,
     )
     crowd = Crowd(settings)
 
     def connection() -> Connection:
         return Connection(
-            crowd=crowd, conversations=conversations, gate=gate, threads=threads, waiting=waiting
+            crowd=crowd,
+            conversations=conversations,
+            gate=gate,
+            threads=threads,
+            waiting=waiting,
+            known_elsewhere=elsewhere.is_known if elsewhere else None,
         )
 
     options = await asyncio.to_thread(_options, connection, host_keys, settings)

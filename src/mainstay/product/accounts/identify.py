@@ -17,6 +17,7 @@ from mainstay.product.accounts.passwords import hash_of, needs_rehash, passwords
 from mainstay.product.accounts.secrets import DEPLOY_PREFIX, PERSONAL_PREFIX, digest_of
 from mainstay.product.accounts.settings import DEFAULTS, AccountsSettings
 from mainstay.storage.database import Database
+from mainstay.storage.database.fence import SiteFenced
 
 __all__ = [
     "TooManyAttempts",
@@ -244,7 +245,11 @@ def _failure(
     database: Database, key: str | None, clock: Clock, settings: AccountsSettings
 ) -> WrongCredentials:
     if key is not None:
-        count_failure(database, key, clock, settings)
+        try:
+            count_failure(database, key, clock, settings)
+        except SiteFenced as fenced:
+            # A replica cannot count; while its primary is there, that is where people are identified.
+            log.warning("accounts.failure_not_counted", address=key, reason=str(fenced))
     return WrongCredentials()
 
 
@@ -270,9 +275,13 @@ def _rehash(
     """Bring an old hash to today's cost, unless the password changed meanwhile."""
     if not needs_rehash(password_hash, settings):
         return
-    with database.write() as transaction:
-        transaction.execute(
-            "UPDATE accounts_user SET password_hash = ? WHERE id = ? AND password_hash = ?",
-            (hash_of(password, settings), user_id, password_hash),
-        )
+    try:
+        with database.write() as transaction:
+            transaction.execute(
+                "UPDATE accounts_user SET password_hash = ? WHERE id = ? AND password_hash = ?",
+                (hash_of(password, settings), user_id, password_hash),
+            )
+    except SiteFenced as fenced:
+        log.info("accounts.password_not_rehashed", user_id=user_id, reason=str(fenced))
+        return
     log.info("accounts.password_rehashed", user_id=user_id)

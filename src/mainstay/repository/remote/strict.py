@@ -51,6 +51,9 @@ class Fields:
             raise BadFields(f"{name!r} is no whole number from {least} to {most}")
         return value
 
+    def has(self, name: str) -> bool:
+        return name in self._found
+
     def is_null(self, name: str) -> bool:
         return self._value(name) is None
 

@@ -1,0 +1,262 @@
+"""Speak to the primary: look, pass a request on, hold a session. By the line between sites.
+
+Every wait has an end. To connect takes `connect_s_max`; a look has `look_s_max`. What is passed on may take
+long (a push is checked, a database that fails over is awaited), so there silence is not judged by itself:
+whoever waits asks beside it whether the primary is still alive, and gives up when it is not. A machine that
+vanished is noticed by TCP. Who found the primary away is believed by the others for a moment.
+"""
+
+import asyncio
+import json
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote_from_bytes
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from mainstay.cluster.placement import GitNode
+from mainstay.cluster.sites.identity import server_name_of
+from mainstay.foundation.errors import Unavailable
+from mainstay.foundation.logs import get_logger
+from mainstay.foundation.metrics import counter
+from mainstay.repository.forwarding.whereabouts import Primary, PrimaryAway
+from mainstay.repository.remote.calls import Session
+from mainstay.repository.remote.strict import BadFields, Fields, fields_of
+from mainstay.repository.remote.wire import Aside, Directory, Naming, NotServed, Patience, Wire
+from mainstay.repository.streams import ByteSink, ByteSource
+
+log = get_logger()
+
+ROOT: Final = "/-/sites/v1/"
+LOOK: Final = f"{ROOT}look"
+ALIVE: Final = f"{ROOT}alive"
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_READ_BYTES = 1 << 18
+_ANSWER_BYTES_MAX = 64 * 1024
+_OK = 200
+_KEEPALIVE = (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 5000))
+
+_AWAY = counter("forwarding_primary_away_total", "Times that the primary was not reached.", ["call"])
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    connect_s_max: float = 1.5
+    look_s_max: float = 4.0
+    silence_s: float = 1.5
+    """After so much of it whoever waits asks whether the primary is alive."""
+    alive_s_max: float = 1.5
+    away_s: float = 1.0
+    """So long the others believe who found the primary away."""
+    kept_s: float = 15.0
+    """How long a connection that nobody uses is kept: less than the other end does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is passed on as it is."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: Headers
+
+
+class Line:
+    """Belongs to one event loop from its first use until it is closed."""
+
+    def __init__(self, context: Callable[[], ssl.SSLContext], *, limits: Limits | None = None) -> None:
+        """`context` shows the certificate of this site; another one when that was renewed."""
+        self._context = context
+        self.limits = limits or Limits()
+        self._names = Directory()
+        self._session: aiohttp.ClientSession | None = None
+        self._wires: dict[int, tuple[ssl.SSLContext, Wire]] = {}
+        self._away: dict[str, tuple[float, str]] = {}
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+        for _, wire in self._wires.values():
+            await wire.close()
+
+    async def look(self, primary: Primary, asked: Mapping[str, Any]) -> Fields:
+        """Ask for a repository on somebody's behalf. Raises `PrimaryAway`."""
+        self._refuse_if_away(primary)
+        try:
+            async with asyncio.timeout(self.limits.look_s_max):
+                url, ssl_context = self._url(primary, LOOK), self._context()
+                async with self._opened().post(
+                    url, json=asked, ssl=ssl_context, allow_redirects=False
+                ) as answer:
+                    body = await answer.content.read(_ANSWER_BYTES_MAX)
+                    if answer.status != _OK:
+                        raise self._found_away(primary, "look", _sentence(answer.status, body))
+                    return fields_of(body)
+        except (aiohttp.ClientError, TimeoutError, OSError, BadFields, Unavailable) as error:
+            raise self._found_away(primary, "look", _text(error)) from error
+
+    async def pass_on(
+        self, primary: Primary, request: Request, body: AsyncIterator[bytes] | None
+    ) -> aiohttp.ClientResponse:
+        """The answer of the primary to this very request, once it has begun. Close it after use.
+
+        Raises `PrimaryAway` when it was not reached, and what `aiohttp` raises when it stopped later.
+        """
+        self._refuse_if_away(primary)
+        url = self._url(primary, _ascii(request.raw_path), _ascii(request.query))
+        sent = _texts(request.headers)
+        expects = sent.pop("Expect", "").lower() == "100-continue"
+        try:
+            return await self._opened().request(
+                request.method,
+                url,
+                headers=sent,
+                data=body,
+                ssl=self._context(),
+                allow_redirects=False,
+                expect100=expects and body is not None,
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, Unavailable) as error:
+            raise self._found_away(primary, "pass_on", _text(error)) from error
+
+    async def session(
+        self,
+        primary: Primary,
+        call: Session,
+        *,
+        source: ByteSource,
+        sink: ByteSink,
+        aside: Aside,
+        request_id: str,
+    ) -> int:
+        """Hold a session there; the exit code. Raises `PrimaryAway` when it did not begin, `NotServed`."""
+        self._refuse_if_away(primary)
+        node = GitNode(id=primary.site_id, host=primary.host, port=primary.port)
+        try:
+            result = await self._wire().ask(
+                node,
+                call.name,
+                call.encode(),
+                source=source,
+                sink=sink,
+                request_id=request_id,
+                is_last=False,
+                aside=aside,
+            )
+        except NotServed as failed:
+            if failed.reason not in ("cut", "garbled"):
+                raise self._found_away(primary, "session", _text(failed)) from failed
+            raise
+        return result[0] if result else 0
+
+    async def wait_until_dead(self, primary: Primary, moved_s: Callable[[], float]) -> None:
+        """Return when the primary does not answer at all any more. `moved_s`: when something last came."""
+        failures = 0
+        while failures < 2:  # noqa: PLR2004 - once may be bad luck
+            await asyncio.sleep(self.limits.silence_s / 3)
+            if time.monotonic() - moved_s() < self.limits.silence_s:
+                failures = 0
+                continue
+            failures = 0 if await self._is_alive(primary) else failures + 1
+        self._found_away(primary, "alive", "it stopped answering")
+
+    async def _is_alive(self, primary: Primary) -> bool:
+        try:
+            async with asyncio.timeout(self.limits.alive_s_max):
+                url = self._url(primary, ALIVE)
+                async with self._opened().get(url, ssl=self._context(), allow_redirects=False):
+                    return True
+        except (aiohttp.ClientError, TimeoutError, OSError, Unavailable):
+            return False
+
+    def _refuse_if_away(self, primary: Primary) -> None:
+        until_s, why = self._away.get(primary.site_id, (0.0, ""))
+        if time.monotonic() < until_s:
+            raise PrimaryAway(why)
+
+    def _found_away(self, primary: Primary, call: str, why: str) -> PrimaryAway:
+        _AWAY.labels(call).inc()
+        log.warning("forwarding.primary_away", site=primary.name, call=call, because=why)
+        self._away = {primary.site_id: (time.monotonic() + self.limits.away_s, why)}
+        return PrimaryAway(why)
+
+    def _url(self, primary: Primary, path: str, query: str = "") -> URL:
+        server = server_name_of(primary.site_id)
+        self._names.learn(server, primary.host)
+        return URL.build(
+            scheme="https", host=server, port=primary.port, path=path, query_string=query, encoded=True
+        )
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    resolver=self._names,
+                    use_dns_cache=False,
+                    limit=0,
+                    keepalive_timeout=self.limits.kept_s,
+                    socket_factory=_watched_socket,
+                ),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s_max),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+                read_bufsize=_READ_BYTES,
+            )
+        return self._session
+
+    def _wire(self) -> Wire:
+        """One for each certificate, which changes every few months; sessions under way keep theirs."""
+        context = self._context()
+        if id(context) not in self._wires:
+            patience = Patience(connect_s_max=self.limits.connect_s_max, begin_s_max=self.limits.look_s_max)
+            naming = Naming(server=server_name_of, address=lambda name: f"{ROOT}{name}")
+            wire = Wire(context=context, token=None, patience=patience, naming=naming)
+            self._wires[id(context)] = (context, wire)
+        return self._wires[id(context)][1]
+
+
+def _ascii(raw: bytes) -> str:
+    """A part of an address as it came over the wire, untouched by anybody's idea of a clean one."""
+    return quote_from_bytes(raw, safe=_PRINTABLE)
+
+
+def _texts(headers: Headers) -> "CIMultiDict[str]":
+    texts: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers:
+        texts.add(name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+    return texts
+
+
+def _watched_socket(info: Any) -> socket.socket:
+    """One that notices within seconds that the other machine is gone."""
+    family, kind, protocol, *_ = info
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE:
+        option = getattr(socket, name, None)  # not every system has all of them
+        if option is not None:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+def _sentence(status: int, body: bytes) -> str:
+    try:
+        said = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        said = ""
+    return f"it answered {status}: {said[:300]}" if said else f"it answered {status}"
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
