@@ -67,6 +67,12 @@ class Memory:
     def note_incomplete(self, ids: list[int]) -> None:
         self._write("incomplete.json", sorted(set(ids)), durable=True)
 
+    def keep_lost(self, name: str, content: bytes) -> None:
+        """The record of a push that a promotion lost."""
+        make_private_directory(self._directory)
+        make_private_directory(self._directory / "lost")
+        replace_file(self._directory / "lost" / name, content, durable=True)
+
     def adding(self) -> Mapping[str, str] | None:
         """What `replica add` was given by the primary, so that a repeat needs no second token."""
         said = self._read("adding.json")
