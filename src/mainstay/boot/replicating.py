@@ -5,6 +5,7 @@
 
 import os
 import socket
+import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ from mainstay.foundation.logs import get_logger
 from mainstay.ops.sites import waiting
 from mainstay.ops.sites.preflight import PrimaryFacts, texts_of
 from mainstay.provision.postgresql import Credentials, Follower, Listen, Primary, Server
+from mainstay.provision.socket_url import OWNER
+from mainstay.storage.database.fence import fence_of
 from mainstay.storage.feed.log import Feed, FeedGone
 
 log = get_logger()
@@ -42,6 +45,8 @@ _RECORD_BYTES: Final = 2048
 _NEAR_BYTES: Final = 64 * 1024
 """Of lines in the feed: some hundred objects."""
 _VERSION_UNIT: Final = 10_000
+_TOLD_S_MAX: Final = 2.0
+_POLL_S: Final = 0.05
 _SIZES: Final = (
     "SELECT current_setting('server_version_num')::int,"
     " (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE datallowconn)::bigint,"
@@ -103,6 +108,31 @@ def open_to_sites(settings: NodeSettings, server: Server | None = None) -> None:
 def let_follow(settings: NodeSettings, site_id: str) -> None:
     """Keep from now on what that site has not got yet, and let it in."""
     Primary(server_of(settings.data)).create_slot(stream_of(site_id))
+
+
+def rest(settings: NodeSettings, site: Site) -> None:
+    """Let pushes go on without a site, which may be dead: a commit that waits for it would wait for ever.
+
+    The list says so before anybody stops waiting, and a site that is there gets to know it first.
+    """
+    fence_of(settings.data).check()
+    server = server_of(settings.data)
+    primary, stream = Primary(server), stream_of(site.id)
+    with server.connected(OWNER) as connection:  # its commits wait for nobody
+        connection.execute(
+            "UPDATE cluster_site SET state = 'paused' WHERE id = %s AND state = 'active'", (site.id,)
+        )
+    if stream not in server.wishes.synchronous:
+        return
+    until_s = SYSTEM.monotonic_s() + _TOLD_S_MAX
+    while not _has_all(primary, stream) and SYSTEM.monotonic_s() < until_s:
+        time.sleep(_POLL_S)
+    primary.set_synchronous([each for each in server.wishes.synchronous if each != stream])
+    log.info("replication.rested", site=site.name)
+
+
+def _has_all(primary: Primary, stream: str) -> bool:
+    return any(each.site == stream and each.flushed_behind_bytes == 0 for each in primary.followers())
 
 
 def shut_out(settings: NodeSettings, site_id: str) -> None:

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "maintenance": "Close the instance for a while.",
     "node": "Let machines in, and look after them.",
     "project": "List and manage projects.",
+    "promote": "Make this replica the primary.",
     "rebuild-db": "Rebuild the database from the object store.",
     "replica": "Let replicas in, and look after them.",
     "repo": "Look at and mend a repository.",

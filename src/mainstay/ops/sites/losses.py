@@ -8,9 +8,10 @@ Three sources, each with what it proves:
 - what the primary last said of itself: how much it had written by then, and its last push.
 
 Whatever the primary did after it was last heard is known to nobody here. With a synchronous replica that is
-nothing that was acknowledged, because each acknowledgement waited for this database. Two things prove that it
+nothing that was acknowledged, because each acknowledgement waited for this database. Two things say that it
 still did so in the end: the primary said that its commits wait for us, and the list of sites here, which is
-changed before it ever stops waiting, still has us as synchronous.
+changed before it ever stops waiting, still has us as synchronous. Of an order to go on without us that was
+given while we were cut off, nobody here can know.
 """
 
 from collections.abc import Sequence
@@ -131,7 +132,8 @@ def _proof(heard: Heard | None, here: Here, *, missing: int, any_lost: bool) -> 
     if heard.waits_for_us and here.is_listed_sync and not any_lost:
         return True, (
             f"{heard.name} acknowledged a push only after this site had it on disk (synchronous), so no"
-            " acknowledged push is missing here"
+            " acknowledged push is missing here, unless somebody told it after it was last heard"
+            f" ({max(0.0, (here.now_ms - heard.at_ms) / 1000):.0f} s ago) to go on without this site"
         )
     silent_s = max(0.0, (here.now_ms - heard.at_ms) / 1000)
     behind = f" and it had {missing} bytes of log more than has come here" if missing else ""
