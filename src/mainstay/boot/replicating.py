@@ -24,7 +24,7 @@ from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.joining import look_at, seal_facts, sealing_key
 from mainstay.cluster.sites.identity import SiteIdentity, server_name_of
 from mainstay.cluster.sites.positions import Positions
-from mainstay.cluster.sites.registry import Site, sites
+from mainstay.cluster.sites.registry import Site, change, sites
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.logs import get_logger
 from mainstay.ops.sites import waiting
@@ -120,7 +120,7 @@ def rest(settings: NodeSettings, site: Site) -> None:
     primary, stream = Primary(server), stream_of(site.id)
     with server.connected(OWNER) as connection:  # its commits wait for nobody
         connection.execute(
-            "UPDATE cluster_site SET state = 'paused' WHERE id = %s AND state = 'active'", (site.id,)
+            "UPDATE cluster_site SET state = 'paused' WHERE id = %s AND state <> 'removed'", (site.id,)
         )
     if stream not in server.wishes.synchronous:
         return
@@ -213,12 +213,15 @@ def _set_waiting(
     if set(found.names) != set(now):
         primary.set_synchronous(found.names)
         log.info("replication.waiting_changed", names=list(found.names), because=found.because)
+    for site in others:
+        if site.state == "joining" and stream_of(site.id) in found.names:
+            change(stores.database, site.id, state="active")  # from now on pushes wait for its objects, too
 
 
 def _candidate(site: Site, follower: Follower | None, with_objects: Mapping[str, bool]) -> waiting.Candidate:
     return waiting.Candidate(
         stream=stream_of(site.id),
-        is_wanted=site.is_waited_for,
+        is_wanted=site.mode == "sync" and site.kind == "replica" and site.state in ("active", "joining"),
         is_streaming=follower is not None and follower.is_streaming,
         behind_bytes=follower.flushed_behind_bytes if follower else None,
         has_objects=with_objects.get(site.id, False),

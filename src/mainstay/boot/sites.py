@@ -23,12 +23,13 @@ from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.joining import Bundle, MadeToken, make_token
 from mainstay.cluster.sites.admission import admit, enlist, site_asked
 from mainstay.cluster.sites.identity import SiteIdentity
-from mainstay.cluster.sites.registry import NoSuchSite, Site, site_by
+from mainstay.cluster.sites.registry import NoSuchSite, Site, change, site_by
 from mainstay.doors.joining.app import Admit
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.logs import get_logger
 from mainstay.ops import settings_store
+from mainstay.storage.database import Database
 from mainstay.storage.database.opening import open_database
 from mainstay.storage.objects.location import DirectoryLocation, parse_location
 
@@ -109,6 +110,7 @@ def admit_site(stores: Stores) -> Admit:
         if wants_look(said):
             return look_with(stores, token_id, proof)
         asked = site_asked(said)
+        was_waited_for = is_waited_for(stores.database, asked.id)
         sealed = admit(
             stores.database,
             secrets_of(stores),
@@ -119,10 +121,20 @@ def admit_site(stores: Stores) -> Admit:
             at=address,
             clock=SYSTEM,
         )
+        if asked.mode == "sync" and not was_waited_for:
+            change(stores.database, asked.id, state="joining")  # pushes do not wait for a copy
         let_follow(stores.settings, asked.id)
         return sealed
 
     return let_in
+
+
+def is_waited_for(database: Database, site_id: str) -> bool:
+    """Whether pushes wait for that site already."""
+    try:
+        return site_by(database, site_id).is_waited_for
+    except NoSuchSite:
+        return False
 
 
 def replica_settings(settings: NodeSettings) -> Mapping[str, str]:

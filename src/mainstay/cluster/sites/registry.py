@@ -24,7 +24,8 @@ log = get_logger()
 
 SiteKind = Literal["replica", "cache"]
 SiteMode = Literal["sync", "async"]
-SiteState = Literal["active", "paused", "removed"]
+SiteState = Literal["active", "joining", "paused", "removed"]
+"""`joining`: synchronous once it has caught up; until then nobody waits for it."""
 
 DELAY_S_MAX: Final = 30 * 24 * 3600
 SITES_MAX: Final = 1000
@@ -231,7 +232,7 @@ def change(
     database: Database,
     name_or_id: str,
     *,
-    state: Literal["active", "paused"] | None = None,
+    state: Literal["active", "joining", "paused"] | None = None,
     mode: SiteMode | None = None,
 ) -> Site:
     """Pause or resume a site, or let pushes wait for it or not. Raises `NoSuchSite`, `NotASite`."""

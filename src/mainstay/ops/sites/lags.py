@@ -93,7 +93,7 @@ def _of_site(report: Report, limits: Thresholds) -> list[Finding]:
     elif report.silent_s > limits.silent_warning_s:
         level = Level.CRITICAL if report.silent_s > limits.silent_critical_s else Level.WARNING
         found.append(Finding(level, f"not heard for {report.silent_s:.0f} s"))
-    if report.mode == "sync" and report.state == "active" and not report.is_synchronous:
+    if report.mode == "sync" and report.state != "paused" and not report.is_synchronous:
         found.append(Finding(Level.WARNING, "pushes do not wait for it yet: it is still catching up"))
     return found
 
