@@ -109,6 +109,7 @@ def local_git_service(
         settings=RepositorySettings(
             quarantine=quarantine or Layout(stores.settings.data).quarantine, hold_s=hold_s(stores.settings)
         ),
+        followers=stores.followers,
     )
 
 
@@ -169,7 +170,13 @@ def git_tools(stores: Stores) -> Iterator[GitTools]:
 @contextmanager
 def _uploads(stores: Stores) -> Iterator[Uploads]:
     with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload") as threads:
-        yield Uploads(ledger=stores.ledger, objects=stores.objects, clock=SYSTEM, threads=threads)
+        yield Uploads(
+            ledger=stores.ledger,
+            objects=stores.objects,
+            clock=SYSTEM,
+            threads=threads,
+            followers=stores.followers,
+        )
 
 
 def _pushes(stores: Stores, uploads: Uploads) -> PushStore:

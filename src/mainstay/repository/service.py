@@ -16,6 +16,7 @@ from mainstay.repository.push import PushContext, Receiver
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.streams import ByteSink, ByteSource
 from mainstay.repository.threads import Threads
+from mainstay.storage.followers import NO_FOLLOWERS, Followers
 from mainstay.storage.hold import Hold
 from mainstay.storage.ledger import Ledger
 from mainstay.storage.objects import ObjectStore
@@ -36,12 +37,15 @@ class GitService:
         clock: Clock,
         cache: CacheSettings,
         settings: RepositorySettings,
+        followers: Followers = NO_FOLLOWERS,
     ) -> None:
         self._threads = Threads(settings.threads)
         self._pool = ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload")
         self._listings = RefListings(ledger, refs_max=cache.refs_in_memory_max)
         self.copies = Copies(cache, ledger=ledger, objects=objects, clock=clock)
-        uploads = Uploads(ledger=ledger, objects=objects, clock=clock, threads=self._pool)
+        uploads = Uploads(
+            ledger=ledger, objects=objects, clock=clock, threads=self._pool, followers=followers
+        )
         hold = Hold(settings.hold_s)
         store = PushStore(ledger=ledger, objects=objects, clock=clock, uploads=uploads, hold=hold)
         self._responses = Responses(

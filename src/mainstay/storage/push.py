@@ -3,7 +3,8 @@
 The truth is written in one order and read in the opposite order:
 
 1. an intent names the objects that are about to be written;
-2. pack, idx, rev and the prepared journal record go to the object store, side by side, in one round;
+2. pack, idx, rev and the prepared journal record go to the object store, side by side, in one round; where
+   sites follow synchronously, they have it all when this ends (`storage.followers`);
 3. one ledger transaction adds the pack to the manifest, moves the refs and consumes the intent;
 4. the commit record goes to the journal;
 5. only now may anybody say `ok`.
@@ -86,8 +87,9 @@ class PushStore:
         patience = self._hold.patience()
         intent = self._begin(push, repository, packs, patience)
         failpoint(INTENT_RECORDED)
+        prepared = journal.prepared_key(repository.uid, push.push_id)
         try:
-            self._uploads.store(packs, lambda: self._prepare(push, repository))
+            self._uploads.store(packs, lambda: self._prepare(push, repository), more_keys=[prepared])
             failpoint(OBJECTS_STORED)
             outcome = self._commit(replace(push, intents=(intent,)), intent, patience)
         except StoreAway:

@@ -17,6 +17,7 @@ from mainstay.foundation.errors import OutcomeUnknown, Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.ids import new_ulid
 from mainstay.storage.database import DatabaseAway
+from mainstay.storage.followers import NO_FOLLOWERS, Followers
 from mainstay.storage.hold import NO_HOLD, Hold, Patience
 from mainstay.storage.ledger import Ledger, Pack, PackKind, Repository
 from mainstay.storage.objects import ObjectStore
@@ -76,12 +77,19 @@ class Uploads:
     """Intents, and the uploads that they announce."""
 
     def __init__(
-        self, *, ledger: Ledger, objects: ObjectStore, clock: Clock, threads: ThreadPoolExecutor
+        self,
+        *,
+        ledger: Ledger,
+        objects: ObjectStore,
+        clock: Clock,
+        threads: ThreadPoolExecutor,
+        followers: Followers = NO_FOLLOWERS,
     ) -> None:
         self._ledger = ledger
         self._objects = objects
         self._clock = clock
         self._threads = threads
+        self._followers = followers
 
     def begin(
         self,
@@ -96,7 +104,7 @@ class Uploads:
         With `hold` it is tried again while the database is away. Nothing else has happened by then, and the
         intent has its id from here, so an attempt whose outcome is unknown does no harm.
         """
-        keys = [f"{each.pack.key}.{ending}" for each in packs for ending in each.files]
+        keys = _keys_of(packs)
         expires_ms = self._clock.now_ms() + _INTENT_LIFE_MS
         intent_id = new_ulid()
         return hold.through(
@@ -107,8 +115,11 @@ class Uploads:
             patience=patience,
         )
 
-    def store(self, packs: Sequence[PackFiles], *more: Callable[[], None]) -> None:
-        """One round: all writes run side by side, and all are durable when this returns.
+    def store(
+        self, packs: Sequence[PackFiles], *more: Callable[[], None], more_keys: Sequence[str] = ()
+    ) -> None:
+        """One round: all writes run side by side, and all are durable when this returns, here and wherever
+        they must be. `more_keys` are those that `more` writes. Raises `FollowersBehind`, too.
 
         When one fails, the others have ended, too, before that is raised: what is cleaned up afterwards stays
         clean.
@@ -118,6 +129,7 @@ class Uploads:
         wait(round_)
         for done in round_:
             done.result()
+        self._followers.wait([*_keys_of(packs), *more_keys])
 
     def is_still_open(self, intent: str) -> bool:
         """Whether the intent was neither consumed nor claimed. Waits for a commit that is in flight."""
@@ -137,3 +149,7 @@ class Uploads:
                 failpoint(PACK_STORED)
 
         return put
+
+
+def _keys_of(packs: Sequence[PackFiles]) -> list[str]:
+    return [f"{each.pack.key}.{ending}" for each in packs for ending in each.files]

@@ -16,7 +16,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -103,11 +103,14 @@ class Line:
         self._context: ssl.SSLContext | None = None
         self._context_of: tuple[int, int] | None = None
         self._closed = False
+        self._busy: set[_Connection] = set()
 
     def close(self) -> None:
-        """Requests under way end by themselves."""
+        """Requests under way end, too: as if nobody answered."""
         with self._lock:
             idle, self._idle, self._closed = self._idle, [], True
+            for connection in self._busy:
+                connection.cut()
         for connection in idle:
             connection.close()
 
@@ -251,10 +254,11 @@ class Line:
             connection = self._take()
             try:
                 connection.limit_silence(silence_s or self._silence_s_max)
+                self._refuse_closed()
                 connection.request(method, path, body, dict(headers or {}))
                 return connection, connection.getresponse()
             except (OSError, http.client.HTTPException) as broken:
-                connection.close()
+                self._give_back(connection, is_whole=False)
                 if isinstance(broken, ssl.SSLError) and "ALERT" in (broken.reason or ""):
                     raise SiteRefused(
                         f"{self.address} does not take our certificate: {broken.reason}"
@@ -267,14 +271,23 @@ class Line:
             if self._idle:
                 connection = self._idle.pop()
                 connection.was_used = True
+                self._busy.add(connection)
                 return connection
         host, _, port = self.address.rpartition(":")
-        return _Connection(
+        connection = _Connection(
             host.strip("[]"), int(port), tls=self._tls(), server_name=server_name_of(self.site_id)
         )
+        with self._lock:
+            self._busy.add(connection)
+        return connection
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ConnectionAbortedError("the line was closed")
 
     def _give_back(self, connection: "_Connection", *, is_whole: bool) -> None:
         with self._lock:
+            self._busy.discard(connection)
             if is_whole and not self._closed and len(self._idle) < _IDLE_MAX:
                 self._idle.append(connection)
                 return
@@ -310,6 +323,13 @@ class _Connection(http.client.HTTPSConnection):
         except BaseException:
             bare.close()
             raise
+
+    def cut(self) -> None:
+        """From another thread: whoever waits for an answer hears that none comes."""
+        sock = self.sock
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def limit_silence(self, limit_s: float) -> None:
         if self.sock is None:

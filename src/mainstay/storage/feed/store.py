@@ -4,13 +4,18 @@ An object is announced when it is stored, by whoever stored it; a process that d
 object that replicas find at their next comparison. No push depends on such an object: it never committed.
 """
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from mainstay.foundation.clock import Clock
 from mainstay.storage.feed.classes import class_of
 from mainstay.storage.feed.log import Entry, Feed
 from mainstay.storage.objects import ObjectStore, StoredObject
+
+_REMEMBERED_MAX: Final = 10_000
 
 
 class FedStore:
@@ -20,6 +25,13 @@ class FedStore:
         self._inner = inner
         self._feed = feed
         self._clock = clock
+        self._lock = threading.Lock()
+        self._announced: OrderedDict[str, tuple[int, int]] = OrderedDict()
+
+    def stretch_of(self, key: str) -> tuple[int, int] | None:
+        """Where in the feed this process has announced the object; None: it has not, or long ago."""
+        with self._lock:
+            return self._announced.get(key)
 
     def put(self, key: str, source: Path) -> None:
         class_of(key)
@@ -50,4 +62,8 @@ class FedStore:
     def _announce(self, key: str, size_bytes: int, *, is_deleted: bool = False) -> None:
         if self._feed is not None:
             entry = Entry(key, size_bytes, self._clock.now_ms(), is_deleted=is_deleted)
-            self._feed.append([entry])
+            end = self._feed.append([entry])
+            with self._lock:
+                self._announced[key] = (end - len(entry.line), end)
+                while len(self._announced) > _REMEMBERED_MAX:
+                    self._announced.popitem(last=False)
