@@ -76,3 +76,8 @@ def test_rows_and_answers_say_what_is_unknown() -> None:
     assert rows(with_stream(seconds=None, bytes=None))[0] == ("database", "?", "-", "?")
     answer = as_answer(FRESH)
     assert (answer["level"], answer["streams"][1]["name"]) == ("ok", "packs")
+
+
+def test_a_site_that_was_superseded_is_nothing_else() -> None:
+    finding = judge(replace(FRESH, failure="this site was superseded by berlin at epoch 2"))
+    assert (finding.level, finding.because[:26]) == (Level.CRITICAL, "this site was superseded b")

@@ -58,6 +58,8 @@ class Report:
     streams: Sequence[Stream] = field(default_factory=tuple)
     note: str = ""
     """What else is wrong."""
+    failure: str = ""
+    """What makes all else not matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Finding:
 def judge(report: Report, limits: Thresholds | None = None) -> Finding:
     """The worst of all that is to be said, and why."""
     limits = limits or Thresholds()
+    if report.failure:
+        return Finding(Level.CRITICAL, report.failure)
     found = [
         *_of_site(report, limits),
         *(_of_stream(stream, report.delay_s, limits) for stream in report.streams),
