@@ -11,11 +11,9 @@ off begins anew, objects that are here are not copied twice.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -33,17 +31,18 @@ from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.joining import Bundle, JoinToken, unseal
 from mainstay.cluster.sites.admission import issued_in, said_by
 from mainstay.cluster.sites.identity import SiteIdentity
-from mainstay.cluster.sites.line import Line, Listed
+from mainstay.cluster.sites.line import Line
+from mainstay.cluster.sites.puller import Puller, everything
+from mainstay.cluster.sites.puller_state import PullerState
 from mainstay.cluster.sites.registry import Site, SiteKind, SiteMode, checked
 from mainstay.foundation.clock import SYSTEM
+from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
-from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import get_logger
 from mainstay.ops.sites.memory import Memory
 from mainstay.ops.sites.preflight import NotReady, problems
 from mainstay.provision.postgresql import Listen, Primary, Standby, Upstream
 from mainstay.storage.database.fence import Claim
-from mainstay.storage.feed.classes import CLASSES, UnknownClass, class_of
 from mainstay.storage.objects import ObjectStore
 from mainstay.storage.objects.opening import open_object_store
 
@@ -52,11 +51,17 @@ log = get_logger()
 LET_IN: Final = declare("replica.let_in", "the token is used up and the files of the new site are written")
 COPIED: Final = declare("replica.copied", "the database is copied, the objects are not")
 
-_AT_ONCE: Final = 4
-_BATCH: Final = 256
 _TELL_EVERY_S: Final = 2.0
+_LOOK_S: Final = 0.2
+_STOP_S: Final = 15.0
+_MIB: Final = 1024**2
 
 Tell = Callable[[str], None]
+
+
+def not_packs(key: str) -> bool:
+    """What a cache has at once; packs come when somebody asks for them."""
+    return not key.startswith("repositories/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +182,15 @@ def _alone_or_repairing(data: Path) -> Iterator[None]:
         yield
 
 
+def _is_free(data: Path) -> bool:
+    """Whether no node runs here."""
+    try:
+        with pid_lock(Layout(data).pid):
+            return True
+    except AlreadyRunning:
+        return False
+
+
 # 3 and 4: the copies
 def _copy_everything(settings: NodeSettings, given: Mapping[str, str], *, tell: Tell) -> int:
     data = settings.data
@@ -185,8 +199,12 @@ def _copy_everything(settings: NodeSettings, given: Mapping[str, str], *, tell: 
     line = Line(given["primary_sites_address"], SiteIdentity(data), site_id=given["primary_id"])
     try:
         _note_epoch(data, line)
+        if not _is_free(data):
+            tell("objects: the running service goes on with them")
+            return 0
         objects = open_object_store(settings.object_store)
-        return copy_objects(line, objects, data / "run", patterns_only=given["kind"] == "cache", tell=tell)
+        wants = everything if given["kind"] == "replica" else not_packs
+        return copy_objects(line, objects, data, wants=wants, tell=tell)
     finally:
         line.close()
 
@@ -227,63 +245,49 @@ def _note_epoch(data: Path, line: Line) -> None:
 
 
 def copy_objects(
-    line: Line, objects: ObjectStore, scratch: Path, *, tell: Tell, patterns_only: bool = False
+    line: Line, objects: ObjectStore, data: Path, *, wants: Callable[[str], bool], tell: Tell
 ) -> int:
-    """Bring every object that is not here in its size; how many came. A cache takes them when it is asked."""
-    total = 0
-    for each in CLASSES:
-        wanted = [] if patterns_only and each.name == "packs" else _missing(line, objects, each.name)
-        total += _pull(line, objects, scratch, wanted, tell=_thinned(tell, prefix=f"{each.name}: "))
-        tell(f"{each.name}: complete" if not patterns_only else f"{each.name}: as needed")
-    return total
-
-
-_PREFIXES: Final[Mapping[str, Sequence[str]]] = {
-    "packs": ("repositories/",),
-    "journal": ("journal/",),
-    "markers": ("sites/epoch/", "instance.json"),
-}
-
-
-def _missing(line: Line, objects: ObjectStore, name: str) -> Iterator[Listed]:
-    """Of one class: what is there and not here."""
-    for prefix in _PREFIXES.get(name, ("",)):
-        for listed in line.listing(prefix):
-            try:
-                if class_of(listed.key).name != name:
-                    continue
-            except UnknownClass:
-                continue  # a class that this release does not know, and so never reads
-            if objects.size_bytes(listed.key) != listed.size_bytes:
-                yield listed
-
-
-def _pull(
-    line: Line,
-    objects: ObjectStore,
-    scratch: Path,
-    wanted: Iterable[Listed],
-    *,
-    tell: Tell,
-) -> int:
-    done, size = 0, 0
-    source = iter(wanted)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pull") as threads:
-        while batch := list(islice(source, _BATCH)):
-            for each in threads.map(lambda one: _bring(line, objects, scratch, one), batch):
-                done, size = done + 1, size + each
-                tell(f"{done} objects, {size / 1024**2:.1f} MiB")
-    return done
-
-
-def _bring(line: Line, objects: ObjectStore, scratch: Path, listed: Listed) -> int:
-    target = scratch / f"pull-{new_ulid()}"
+    """Bring every object that is not here in its size; how many came. The service goes on from there."""
+    puller = Puller(line, objects, pull_directory(data), clock=SYSTEM, wants=wants)
+    stop, told = threading.Event(), _thinned(tell, prefix="objects: ")
+    thread = threading.Thread(target=puller.run, args=(stop,), name="puller", daemon=True)
+    thread.start()
     try:
-        line.download(listed.key, target)
-        objects.put(listed.key, target)
+        while not puller.state.is_complete:
+            if not thread.is_alive():
+                raise CopyBroken("the copy of the objects broke off: give the command again")
+            _refuse_endless(puller.state)
+            told(progress_of(puller.state))
+            stop.wait(_LOOK_S)
     finally:
-        target.unlink(missing_ok=True)
-    return listed.size_bytes
+        stop.set()
+        thread.join(_STOP_S)
+    tell(f"objects: all here, {puller.state.pulled} of them copied now")
+    return puller.state.pulled
+
+
+class CopyBroken(Unavailable):
+    """The first copy of the objects did not come to its end."""
+
+
+def _refuse_endless(state: PullerState) -> None:
+    """A primary that does not let us in, or was told to let us rest, stays so until somebody acts."""
+    if state.phase == "paused":
+        raise CopyBroken(f"the copy of the objects rests: {state.because}")
+
+
+def progress_of(state: PullerState) -> str:
+    left = sum(each.items for each in state.behind.values())
+    size = sum(each.bytes for each in state.behind.values())
+    done = f"{state.pulled} copied ({state.received_bytes / _MIB:.1f} MiB)"
+    seen = f"{state.compared} compared, " if state.phase == "comparing" else ""
+    trouble = f"; {state.because}" if state.because else ""
+    return f"{seen}{done}, {left} known to be left ({size / _MIB:.1f} MiB){trouble}"
+
+
+def pull_directory(data: Path) -> Path:
+    """What the puller keeps; on the disk of the data directory."""
+    return data / "sites" / "pull"
 
 
 def _thinned(tell: Tell, *, prefix: str) -> Tell:

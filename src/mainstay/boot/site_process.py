@@ -12,14 +12,13 @@ A turn that fails is logged and tried again a second later. Which role it is, is
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from mainstay.boot import child
 from mainstay.boot.managed_database import server_of
 from mainstay.boot.membership import secrets_of
-from mainstay.boot.replica import copy_objects
+from mainstay.boot.replica import not_packs, pull_directory
 from mainstay.boot.replicating import Saying, credentials_of, keep_up, stream_of
 from mainstay.boot.state import SITES
 from mainstay.boot.station import station_of
@@ -31,6 +30,7 @@ from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.sites.admission import enlist
 from mainstay.cluster.sites.identity import SiteIdentity, site_id_in
 from mainstay.cluster.sites.line import Line
+from mainstay.cluster.sites.puller import Puller, everything
 from mainstay.cluster.sites.registry import Site, sites
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, NotFound, OutcomeUnknown, Unavailable
@@ -41,6 +41,7 @@ from mainstay.ops.sites.losses import Heard, LastPush
 from mainstay.ops.sites.memory import Memory
 from mainstay.provision.postgresql import Standby, Upstream
 from mainstay.storage.database.fence import Claim, Standing
+from mainstay.storage.objects.opening import open_object_store
 
 log = get_logger()
 
@@ -164,6 +165,7 @@ class SiteProcess:
             peers=self._lines.peers,
             sources={"objects": MarkerSource(stores.objects, self._site)},
         )
+        self._pulling = Pulling(stores)
         self._stopping = threading.Event()
         self._turns = 0
         self._last_said = ""
@@ -180,6 +182,7 @@ class SiteProcess:
             while not self._stopping.wait(EVERY_S):
                 self.turn()
         finally:
+            self._pulling.rest()
             self._sentinel.close()
             self._station.stop()
             self._lines.close()
@@ -205,6 +208,8 @@ class SiteProcess:
             self._lines.refresh()
         except MainstayError as away:
             log.debug("sites.list_remembered", because=str(away))
+        if role != "replica":
+            self._pulling.rest()
         if role == "primary" and standing.own.epoch:
             self._lead()
         elif role == "replica":
@@ -262,6 +267,9 @@ class SiteProcess:
         primary = self._lines.by_id(standing.highest.site_id)
         if primary is None:
             return
+        me = self._lines.me()
+        wants = everything if me is None or me.kind == "replica" else not_packs
+        self._pulling.towards(primary, self._lines.to(primary), wants=wants)
         facts = self._lines.to(primary).facts()
         said = facts.get("said")
         self._remember(primary, said if isinstance(said, dict) else {})
@@ -316,13 +324,36 @@ class SiteProcess:
         )
         credentials = credentials_of(self._stores.settings.data)
         standby.follow(upstream, credentials, delay_s=me.delay_s if me else 0)
-        copy_objects(
-            self._lines.to(primary),
-            self._stores.objects,
-            Path(self._stores.settings.data / "run"),
-            tell=lambda line: log.info("sites.compared", says=line),
-            patterns_only=me is not None and me.kind == "cache",
-        )
+
+
+class Pulling:
+    """Runs the puller of a replica, in a thread, towards whoever is the primary now."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._data = stores.settings.data
+        # The bare store: what comes from the primary is no news of ours.
+        self._objects = open_object_store(stores.settings.object_store)
+        self._stop: threading.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._of = ""
+
+    def towards(self, site: Site, line: Line, *, wants: Callable[[str], bool]) -> None:
+        """Idempotent."""
+        if self._of == site.id and self._thread is not None and self._thread.is_alive():
+            return
+        self.rest()
+        self._stop, self._of = threading.Event(), site.id
+        puller = Puller(line, self._objects, pull_directory(self._data), clock=SYSTEM, wants=wants)
+        self._thread = threading.Thread(target=puller.run, args=(self._stop,), name="puller", daemon=True)
+        self._thread.start()
+        log.info("sites.pulling", site=site.name)
+
+    def rest(self) -> None:
+        """It writes how far it is. What is under way breaks off."""
+        if self._stop is not None and self._thread is not None:
+            self._stop.set()
+            self._thread.join(_STOP_S)
+        self._stop = self._thread = None
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mainstay.cli.frame import data_option, json_option, opened, show
+from mainstay.foundation import failpoints
 from mainstay.foundation.clock import SYSTEM, iso8601
 from mainstay.foundation.errors import Invalid
+from mainstay.foundation.settings import from_environment
 
 if TYPE_CHECKING:
     from mainstay.boot.promotion import Plan, Promoted
@@ -41,6 +43,7 @@ def command(
     Prints first exactly what would be lost. Each step can be repeated: killed in the middle, the same command
     goes on.
     """
+    failpoints.arm(from_environment("FAILPOINTS") or "")
     to_time_ms = _moment(to_time) if to_time else None
     with opened(data, orm=False) as stores:
         from mainstay.boot import promotion  # noqa: PLC0415 - `--help` does not pay for a database
