@@ -66,6 +66,11 @@ def is_prepared(database: Database) -> bool:
     return tables.current > schema.CURRENT or fingerprint() in prepared.split()
 
 
+def is_carried(database: Database) -> bool:
+    """Whether this program can serve from tables that are not its own to change."""
+    return isinstance(schema.decide(schema.release_of(database)), RunOn)
+
+
 def check_carried(database: Database) -> None:
     """On a replica: refuse tables that this program cannot serve from. It changes nothing there."""
     decision = schema.decide(schema.release_of(database))

@@ -1,13 +1,16 @@
 """What health checks look at, from the opened stores."""
 
-from mainstay.boot.migrate import is_prepared
+from mainstay.boot.migrate import is_carried, is_prepared
 from mainstay.boot.stores import Stores
 from mainstay.doors.health.checks import Dependencies
 from mainstay.foundation.clock import SYSTEM
+from mainstay.storage.database.fence import fence_of
 
 
 def dependencies_of(stores: Stores) -> Dependencies:
     def schema_is_current() -> bool:
+        if fence_of(stores.settings.data).follows():
+            return is_carried(stores.database)
         return is_prepared(stores.database)
 
     return Dependencies(

@@ -121,7 +121,10 @@ class GitHttp:
             await self._serve(visit, receive)
         except BodyRefused as error:
             await self._refuse(visit, error.because)
-        except (ClientGone, RoleChanged):
+        except ClientGone:
+            raise
+        except RoleChanged:
+            visit.outcome = "moved"
             raise
         except OutcomeUnknown as error:
             visit.outcome, visit.because = "unknown", str(error)

@@ -28,6 +28,7 @@ from mainstay.product.projects.admission import Admission, Credentials, GitGate
 from mainstay.repository.face import GitFace
 from mainstay.repository.holding import Waiting
 from mainstay.storage.database import DatabaseAway, WouldWait
+from mainstay.storage.database.fence import SiteFenced
 
 _SLOW_S = 0.05
 _THREADS_AFTER_SLOW_S = 10.0
@@ -79,7 +80,8 @@ class Doorkeeper:
                 pass
         return await self._waiting.through(
             partial(self._in_thread, ask, self._service.look if look else None),
-            on=(DatabaseAway, OutcomeUnknown),
+            # On a site with others a fence is a reason to wait, too: it falls, or the request is sent on.
+            on=(DatabaseAway, OutcomeUnknown, *([SiteFenced] if elsewhere else [])),
         )
 
     async def _in_thread(self, ask: Callable[[Look | None], Admitted], look: Look | None) -> Admitted:

@@ -66,7 +66,8 @@ class Visit:
     target: Target | None = None
     actor: Actor | None = None
     outcome: str = "answered"
-    """Or `refused` (an error with a status), `gone` (the client), `unknown`, `failed` (a bug)."""
+    """Or `refused` (an error with a status), `gone` (the client), `unknown`, `failed` (a bug), `moved` (to
+    the site that is the primary now)."""
     because: str = ""
 
     @property

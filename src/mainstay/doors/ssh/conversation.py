@@ -32,6 +32,7 @@ from mainstay.repository.push import PushContext
 from mainstay.repository.remark import from_memory
 from mainstay.repository.streams import ByteSink, ByteSource, ClientGone
 from mainstay.storage.database import DatabaseAway
+from mainstay.storage.database.fence import SiteFenced
 
 log = get_logger()
 
@@ -81,6 +82,10 @@ class Here:
 
 
 ORDINARY = Here()
+
+
+class RoleChanged(Exception):
+    """The site became a replica while a conversation waited at its beginning."""
 
 
 class Elsewhere(Protocol):
@@ -185,11 +190,9 @@ class Conversations:
             note.actor = await self._in_thread(lambda: self._identify(asked))
             await line.write(_greeting(note.actor).encode())
             return EXIT_OK
-        admission = settled.admission
-        if admission is None:
-            admission = await self._in_thread(lambda: self._admit(asked, command, note))
-        if settled is ORDINARY and self._is_passive:
-            # The site has changed while this waited for its database; nothing was said to the client yet.
+        try:
+            admission = await self._admitted(settled, asked, command, note)
+        except RoleChanged:  # nothing was said to the client yet
             return await self._serve(asked, line, note, request_id)
         await self._converse(command, admission, asked, line, request_id)
         return EXIT_OK
@@ -197,6 +200,21 @@ class Conversations:
     @property
     def _is_passive(self) -> bool:
         return self._elsewhere is not None and self._elsewhere.is_passive
+
+    async def _admitted(self, here: Here, asked: Asked, command: SshCommand, note: _Note) -> Admission:
+        """Raises `RoleChanged`, unless it is known already that the site is a replica."""
+        if here.admission is not None:
+            return here.admission
+        stay = None if here.remark else self._stay
+        admission = await self._in_thread(lambda: self._admit(asked, command, note), stay=stay)
+        if stay:
+            stay()
+        return admission
+
+    def _stay(self) -> None:
+        """Raises `RoleChanged` when the conversation belongs to another site by now."""
+        if self._is_passive:
+            raise RoleChanged
 
     async def _settle(
         self, asked: Asked, command: SshCommand | None, line: Line, note: _Note, request_id: str
@@ -267,14 +285,22 @@ class Conversations:
             f"Clone it from {self._clone_url(admission.path)}",
         ]
 
-    async def _in_thread(self, function: Callable[[], Result]) -> Result:
-        """Ask the gate. Asking twice is fine: a project made the first time is found the second."""
+    async def _in_thread(
+        self, function: Callable[[], Result], *, stay: Callable[[], None] | None = None
+    ) -> Result:
+        """Ask the gate. Asking twice is fine: a project made the first time is found the second.
+
+        On a site with others a fence is a reason to wait, too: it falls, or `stay` ends the waiting.
+        """
 
         async def attempt() -> Result:
+            if stay:
+                stay()
             context = contextvars.copy_context()
             return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, function)
 
-        return await self._waiting.through(attempt, on=(DatabaseAway, OutcomeUnknown))
+        fences = [SiteFenced] if self._elsewhere else []
+        return await self._waiting.through(attempt, on=(DatabaseAway, OutcomeUnknown, *fences))
 
     def _report(self, asked: Asked, note: _Note, elapsed_s: float) -> None:
         _COMMANDS.labels(note.service, note.outcome).inc()

@@ -78,13 +78,16 @@ class Line:
         self._context = context
         self.limits = limits or Limits()
         self._names = Directory()
-        self._session: aiohttp.ClientSession | None = None
+        self._kept: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+        self._alive_s: dict[str, float] = {}
         self._wires: dict[int, tuple[ssl.SSLContext, Wire]] = {}
         self._away: dict[str, tuple[float, str]] = {}
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._kept, self._fresh):
+            if session is not None:
+                await session.close()
         for _, wire in self._wires.values():
             await wire.close()
 
@@ -93,30 +96,48 @@ class Line:
         self._refuse_if_away(primary)
         try:
             async with asyncio.timeout(self.limits.look_s_max):
-                url, ssl_context = self._url(primary, LOOK), self._context()
-                async with self._opened().post(
-                    url, json=asked, ssl=ssl_context, allow_redirects=False
-                ) as answer:
-                    body = await answer.content.read(_ANSWER_BYTES_MAX)
-                    if answer.status != _OK:
-                        raise self._found_away(primary, "look", _sentence(answer.status, body))
-                    return fields_of(body)
-        except (aiohttp.ClientError, TimeoutError, OSError, BadFields, Unavailable) as error:
+                status, body = await self._looked(primary, asked)
+        except (aiohttp.ClientError, TimeoutError, OSError, Unavailable) as error:
             raise self._found_away(primary, "look", _text(error)) from error
+        if status != _OK:
+            raise self._found_away(primary, "look", _sentence(status, body))
+        try:
+            return fields_of(body)
+        except BadFields as error:
+            raise PrimaryAway(f"its answer is not understood: {error}") from error
+
+    async def _looked(self, primary: Primary, asked: Mapping[str, Any]) -> tuple[int, bytes]:
+        """A kept connection may have died; to ask twice does no harm."""
+        try:
+            return await self._look_once(primary, asked)
+        except aiohttp.ServerDisconnectedError:
+            return await self._look_once(primary, asked)
+
+    async def _look_once(self, primary: Primary, asked: Mapping[str, Any]) -> tuple[int, bytes]:
+        url, context = self._url(primary, LOOK), self._context()
+        async with self._keeping().post(url, json=asked, ssl=context, allow_redirects=False) as answer:
+            body = bytearray()
+            while piece := await answer.content.readany():
+                body += piece
+                if len(body) > _ANSWER_BYTES_MAX:
+                    raise aiohttp.ClientPayloadError("the answer is too long")
+            return answer.status, bytes(body)
 
     async def pass_on(
         self, primary: Primary, request: Request, body: AsyncIterator[bytes] | None
     ) -> aiohttp.ClientResponse:
         """The answer of the primary to this very request, once it has begun. Close it after use.
 
-        Raises `PrimaryAway` when it was not reached, and what `aiohttp` raises when it stopped later.
+        Raises `PrimaryAway` when it was not reached, and what `aiohttp` raises when it stopped later. What
+        has a body gets a connection of its own: on a kept one that has died it would be half sent already.
         """
         self._refuse_if_away(primary)
         url = self._url(primary, _ascii(request.raw_path), _ascii(request.query))
         sent = _texts(request.headers)
         expects = sent.pop("Expect", "").lower() == "100-continue"
         try:
-            return await self._opened().request(
+            session = self._keeping() if body is None else self._using_once()
+            return await session.request(
                 request.method,
                 url,
                 headers=sent,
@@ -170,13 +191,17 @@ class Line:
         self._found_away(primary, "alive", "it stopped answering")
 
     async def _is_alive(self, primary: Primary) -> bool:
+        """Whether it has answered just now, whoever asked."""
+        if time.monotonic() - self._alive_s.get(primary.site_id, float("-inf")) < self.limits.silence_s:
+            return True
         try:
             async with asyncio.timeout(self.limits.alive_s_max):
                 url = self._url(primary, ALIVE)
-                async with self._opened().get(url, ssl=self._context(), allow_redirects=False):
-                    return True
+                async with self._keeping().get(url, ssl=self._context(), allow_redirects=False):
+                    self._alive_s = {primary.site_id: time.monotonic()}
         except (aiohttp.ClientError, TimeoutError, OSError, Unavailable):
             return False
+        return True
 
     def _refuse_if_away(self, primary: Primary) -> None:
         until_s, why = self._away.get(primary.site_id, (0.0, ""))
@@ -196,23 +221,32 @@ class Line:
             scheme="https", host=server, port=primary.port, path=path, query_string=query, encoded=True
         )
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=self._names,
-                    use_dns_cache=False,
-                    limit=0,
-                    keepalive_timeout=self.limits.kept_s,
-                    socket_factory=_watched_socket,
-                ),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s_max),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-                read_bufsize=_READ_BYTES,
-            )
-        return self._session
+    def _keeping(self) -> aiohttp.ClientSession:
+        """Keeps its connections for a while."""
+        if self._kept is None:
+            self._kept = self._opened(keepalive_timeout=self.limits.kept_s)
+        return self._kept
+
+    def _using_once(self) -> aiohttp.ClientSession:
+        if self._fresh is None:
+            self._fresh = self._opened(force_close=True)
+        return self._fresh
+
+    def _opened(self, **about_keeping: Any) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=self._names,
+                use_dns_cache=False,
+                limit=0,
+                socket_factory=_watched_socket,
+                **about_keeping,
+            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s_max),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            read_bufsize=_READ_BYTES,
+        )
 
     def _wire(self) -> Wire:
         """One for each certificate, which changes every few months; sessions under way keep theirs."""
