@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mainstay.boot.addresses import http_url
 from mainstay.boot.managed_database import server_of
-from mainstay.boot.replicating import keep_up
+from mainstay.boot.replicating import keep_up, let_others_catch_up
 from mainstay.boot.settings import NodeSettings, traffic_of
 from mainstay.boot.site_process import Lines
 from mainstay.boot.sites import site_name
@@ -142,7 +142,7 @@ class _Promotion:
         try:
             self._do("protected", lambda: self._protect(unfenced))
             self._do("epoch", lambda: self._raise(unfenced))
-            self._do("followers", self._welcome_followers)
+            self._do("followers", lambda: self._welcome_followers(unfenced))
             self._do("released", lambda: self._release(unfenced))
             self._do("announced", self._announce)
             left = self._left_incomplete(unfenced)
@@ -228,8 +228,10 @@ class _Promotion:
         )
         self._tell(f"this site has epoch {self._epoch()}")
 
-    def _welcome_followers(self) -> None:
-        """The process of the site does it again every second; a promotion does not fail by it."""
+    def _welcome_followers(self, unfenced: Database) -> None:
+        """The process of the site lets them in again every second; a promotion does not fail by that."""
+        standing = SiteFile(self._settings.data).ensure()
+        let_others_catch_up(unfenced, standing.site_id)
         try:
             keep_up(self._stores, self._server)
         except (MainstayError, OutcomeUnknown) as failed:

@@ -31,6 +31,7 @@ from mainstay.ops.sites import waiting
 from mainstay.ops.sites.preflight import PrimaryFacts, texts_of
 from mainstay.provision.postgresql import Credentials, Follower, Listen, Primary, Server
 from mainstay.provision.socket_url import OWNER
+from mainstay.storage.database import Database
 from mainstay.storage.database.fence import fence_of
 from mainstay.storage.feed.log import Feed, FeedGone
 
@@ -242,6 +243,13 @@ def sites_with_objects(settings: NodeSettings) -> Mapping[str, bool]:
     }
 
 
+def let_others_catch_up(database: Database, me: str) -> None:
+    """After a promotion nobody is waited for who has to compare everything with us first."""
+    for site in sites(database):
+        if site.id != me and site.is_waited_for:
+            change(database, site.id, state="joining")
+
+
 # What a replica is told every second
 class Saying:
     """The last words that a replica would remember of us, kept up by the process of the site."""
@@ -250,18 +258,33 @@ class Saying:
         self._stores = stores
         self._server = server
         self._last_push: dict[str, Any] | None = None
+        self._history_of: tuple[int, int, Mapping[int, int]] | None = None
 
     def now(self) -> dict[str, Any]:
         """Raises `Unavailable`."""
-        primary = Primary(self._server)
+        timeline, left_at = self._history()
         return {
-            "wal": primary.lsn(),
-            "timeline": primary.timeline(),
-            "forks": {str(timeline): at for timeline, at in forks(self._server).items()},
+            "wal": self._written(),
+            "timeline": timeline,
+            "forks": {str(each): at for each, at in left_at.items()},
             "waits_for": list(self._server.wishes.synchronous),
             "last_push": self._newest_push(),
             "at_ms": SYSTEM.now_ms(),
         }
+
+    def _history(self) -> tuple[int, Mapping[int, int]]:
+        """Asked once per epoch: only a promotion changes it."""
+        standing = SiteFile(self._stores.settings.data).read()
+        epoch = standing.own.epoch if standing else 0
+        if self._history_of is None or self._history_of[0] != epoch:
+            self._history_of = (epoch, Primary(self._server).timeline(), forks(self._server))
+        return self._history_of[1:]
+
+    def _written(self) -> int:
+        with self._stores.database.read() as tx:
+            row = tx.row("SELECT (pg_current_wal_lsn() - '0/0')::bigint")
+        assert row is not None, "a query without FROM has one row"
+        return int(row[0])
 
     def _newest_push(self) -> dict[str, Any] | None:
         """By an index that has only what is not known to be in the journal; the newest ever seen counts."""

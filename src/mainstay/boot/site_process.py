@@ -228,9 +228,13 @@ class SiteProcess:
         identity, me = SiteIdentity(self._stores.settings.data), self._lines.me()
         if me is not None and identity.is_due(now_ms=SYSTEM.now_ms()):
             identity.keep(enlist(self._stores.database, secrets_of(self._stores), me, clock=SYSTEM))
-            if self._server is not None and self._server.wishes.listen is not None:
-                self._server.keep(credentials_of(self._stores.settings.data))
-                self._server.reload()
+            self._show_new_certificate()
+
+    def _show_new_certificate(self) -> None:
+        """PostgreSQL has a copy of its own."""
+        if self._server is not None:
+            self._server.keep(credentials_of(self._stores.settings.data))
+            self._server.reload()
 
     def _mend(self) -> None:
         """Repositories that a promotion closed come back when their packs have come, from whatever site."""
@@ -275,6 +279,7 @@ class SiteProcess:
         self._remember(primary, said if isinstance(said, dict) else {})
         if SiteIdentity(self._stores.settings.data).is_due(now_ms=SYSTEM.now_ms()):
             self._lines.to(primary).renew()
+            self._show_new_certificate()
         if self._server is not None and facts.get("role") == "primary":
             self._turn_to(standing, primary, said if isinstance(said, dict) else {})
 
@@ -296,6 +301,8 @@ class SiteProcess:
         assert self._server is not None, "asked only where there is one"
         standby, me = Standby(self._server), self._lines.me()
         upstream = self._server.wishes.upstream
+        if upstream is not None and upstream.name == stream_of(primary.id):
+            return
         view = Following(
             me=standing.site_id,
             follows=site_id_in(upstream.name) or "" if upstream else "",
