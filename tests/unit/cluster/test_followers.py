@@ -79,7 +79,9 @@ class Push:
 
 def test_nobody_waits_where_nobody_must_follow(primary: Primary) -> None:
     primary.waited_for = []
-    primary.followers.wait([primary.put()])
+    push = Push(primary, primary.put())
+    assert push.has_ended()
+    assert push.refused is None
     NO_FOLLOWERS.wait(["key"])
 
 
