@@ -17,6 +17,7 @@ import click
 
 from mainstay.boot import child, first_start, setup_django
 from mainstay.boot.exits import exit_code_of
+from mainstay.boot.managed_database import server_of
 from mainstay.boot.migrate import check_carried, is_prepared, migrate, migration_lock, note_prepared
 from mainstay.boot.settings import NodeSettings
 from mainstay.boot.station import settle_role
@@ -59,13 +60,17 @@ def prepare(stores: Stores) -> None:
 def _is_superseded(stores: Stores) -> bool:
     """Whether another site was promoted meanwhile: an old primary that comes back asks before it writes."""
     site = SiteFile(stores.settings.data).read()
-    if site is None or stores.settings.sites is None or not is_prepared(stores.database):
+    if site is None or stores.settings.sites is None:
         return False
-    from mainstay.boot.site_process import ask_others  # noqa: PLC0415 - only who has sites pays for it
+    from mainstay.boot.site_process import ask_others, stand_down  # noqa: PLC0415 - only who has sites pays
 
     standing = ask_others(stores)
     refused = refusal_for(standing, None, boot="", now_s=0.0)
-    return refused is not None and refused.is_final
+    if refused is None or not refused.is_final:
+        return False
+    if stores.settings.database_is_managed:
+        stand_down(server_of(stores.settings.data))
+    return True
 
 
 def _refuse_strangers(stores: Stores) -> None:

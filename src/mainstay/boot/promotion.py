@@ -87,7 +87,7 @@ class Promoted:
 
 def plan(stores: Stores, *, is_forced: bool, to_time_ms: int | None = None) -> Plan:
     """Look at everything. Changes nothing. Raises `Unavailable`, `NotPromotable`."""
-    memory, lines = Memory(stores.settings.data), Lines(stores)
+    memory, lines = Memory(stores.settings.data), Lines(stores.settings)
     with closing(lines):
         lines.refresh()
         view, primary = _view(stores, memory, lines, is_forced=is_forced)
@@ -333,7 +333,7 @@ def _price(
 def _here(
     stores: Stores, heard: Heard | None, lines: Lines, server: Server, *, to_time_ms: int | None
 ) -> tuple[Here, bool]:
-    received, replayed, last_commit_ms = _log_here(server)
+    received, replayed, last_commit_ms = _log_here(server, heard)
     found = ahead(stores.ledger, stores.database, stores.objects)
     more = unknown(stores.ledger, stores.objects)
     me = lines.me()
@@ -366,10 +366,11 @@ def _here(
     return here, more.is_complete
 
 
-def _log_here(server: Server) -> tuple[int, int, int | None]:
+def _log_here(server: Server, heard: Heard | None) -> tuple[int, int, int | None]:
     """Received, replayed, last commit; a moment is waited for what is here to be replayed."""
-    if not server.is_in_recovery():
-        return 0, 0, None
+    if not server.is_in_recovery():  # a promotion that goes on: what was missing was said the first time
+        known = (heard.wal if heard else None) or 0
+        return known, known, None
     standby, until_s = Standby(server), SYSTEM.monotonic_s() + _SETTLE_S_MAX
     while True:
         lag = standby.lag()

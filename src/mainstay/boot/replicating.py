@@ -8,6 +8,7 @@ import socket
 import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.joining import look_at, seal_facts, sealing_key
 from mainstay.cluster.sites.identity import SiteIdentity, server_name_of
 from mainstay.cluster.sites.positions import Positions
-from mainstay.cluster.sites.registry import Site, change, sites
+from mainstay.cluster.sites.registry import NoSuchSite, Site, change, sites
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.logs import get_logger
 from mainstay.ops.sites import waiting
@@ -111,25 +112,36 @@ def let_follow(settings: NodeSettings, site_id: str) -> None:
     Primary(server_of(settings.data)).create_slot(stream_of(site_id))
 
 
-def rest(settings: NodeSettings, site: Site) -> None:
-    """Let pushes go on without a site, which may be dead: a commit that waits for it would wait for ever.
+def rest(settings: NodeSettings, name: str) -> str:
+    """Let pushes go on without a site, which may be dead: what waits for it would wait for ever. Its id.
 
-    The list says so before anybody stops waiting, and a site that is there gets to know it first.
+    The list says so before anybody stops waiting, and a site that is there gets to know it first. Works with
+    PostgreSQL alone, because nodes cannot even read while the only answer to their commits is silence.
+    Raises `NoSuchSite`, `SiteFenced`.
     """
     fence_of(settings.data).check()
     server = server_of(settings.data)
-    primary, stream = Primary(server), stream_of(site.id)
+    with nullcontext() if server.is_running() else server:
+        site_id = _rested(server, name)
+        stream = stream_of(site_id)
+        if stream in server.wishes.synchronous:
+            primary, until_s = Primary(server), SYSTEM.monotonic_s() + _TOLD_S_MAX
+            while not _has_all(primary, stream) and SYSTEM.monotonic_s() < until_s:
+                time.sleep(_POLL_S)
+            primary.set_synchronous([each for each in server.wishes.synchronous if each != stream])
+    log.info("replication.rested", site=name)
+    return site_id
+
+
+def _rested(server: Server, name: str) -> str:
     with server.connected(OWNER) as connection:  # its commits wait for nobody
-        connection.execute(
-            "UPDATE cluster_site SET state = 'paused' WHERE id = %s AND state <> 'removed'", (site.id,)
-        )
-    if stream not in server.wishes.synchronous:
-        return
-    until_s = SYSTEM.monotonic_s() + _TOLD_S_MAX
-    while not _has_all(primary, stream) and SYSTEM.monotonic_s() < until_s:
-        time.sleep(_POLL_S)
-    primary.set_synchronous([each for each in server.wishes.synchronous if each != stream])
-    log.info("replication.rested", site=site.name)
+        row = connection.execute(
+            "UPDATE cluster_site SET state = 'paused' WHERE name = %s AND state <> 'removed' RETURNING id",
+            (name,),
+        ).fetchone()
+    if row is None:
+        raise NoSuchSite(f"there is no site {name!r}: `mainstay replica status` lists them")
+    return str(row[0])
 
 
 def _has_all(primary: Primary, stream: str) -> bool:

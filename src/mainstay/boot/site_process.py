@@ -20,6 +20,7 @@ from mainstay.boot.managed_database import server_of
 from mainstay.boot.membership import secrets_of
 from mainstay.boot.replica import not_packs, pull_directory
 from mainstay.boot.replicating import Saying, credentials_of, keep_up, stream_of
+from mainstay.boot.settings import NodeSettings
 from mainstay.boot.state import SITES
 from mainstay.boot.station import station_of
 from mainstay.boot.stores import Stores
@@ -27,6 +28,7 @@ from mainstay.cluster.enduring import bugs_as_outages
 from mainstay.cluster.epochs.own import look_at
 from mainstay.cluster.epochs.sentinel import MarkerSource, Peer, Sentinel
 from mainstay.cluster.epochs.site import SiteFile
+from mainstay.cluster.reading_line import open_reading_line
 from mainstay.cluster.sites.admission import enlist
 from mainstay.cluster.sites.identity import SiteIdentity, site_id_in
 from mainstay.cluster.sites.line import Line
@@ -39,13 +41,14 @@ from mainstay.ops.sites import following, incomplete
 from mainstay.ops.sites.following import Follow, Following
 from mainstay.ops.sites.losses import Heard, LastPush
 from mainstay.ops.sites.memory import Memory
-from mainstay.provision.postgresql import Standby, Upstream
+from mainstay.provision.postgresql import Primary, Server, Standby, Upstream
 from mainstay.storage.database.fence import Claim, Standing
 from mainstay.storage.objects.opening import open_object_store
 
 log = get_logger()
 
 EVERY_S: Final = 1.0
+_LOOK_S_MAX: Final = 5.0
 _MENDED_EVERY: Final = 10
 """Turns between two looks at repositories that lack packs."""
 _STOP_S: Final = 10.0
@@ -83,28 +86,30 @@ def claim_in(said: object) -> Claim | None:
 class Lines:
     """One line to each of the other sites, as the list has them; the last list while the database is away."""
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
-        self._identity = SiteIdentity(stores.settings.data)
+    def __init__(self, settings: NodeSettings) -> None:
+        """On a line of its own, which also reads where nothing can be committed."""
+        self._data = settings.data
+        self._reading = open_reading_line(settings.database_url, limit_s=_LOOK_S_MAX)
+        self._identity = SiteIdentity(settings.data)
         self._lock = threading.Lock()
         self._known: list[Site] = []
         self._lines: dict[tuple[str, str], Line] = {}
 
     def refresh(self) -> None:
         """Raises `Unavailable`."""
-        found = sites(self._stores.database)
+        found = sites(self._reading)
         with self._lock:
             self._known = found
 
     def others(self) -> list[Site]:
         """All that can be spoken to."""
-        standing = SiteFile(self._stores.settings.data).read()
+        standing = SiteFile(self._data).read()
         me = standing.site_id if standing else ""
         with self._lock:
             return [site for site in self._known if site.id != me and site.sites_address]
 
     def me(self) -> Site | None:
-        standing = SiteFile(self._stores.settings.data).read()
+        standing = SiteFile(self._data).read()
         with self._lock:
             return next((site for site in self._known if standing and site.id == standing.site_id), None)
 
@@ -126,11 +131,12 @@ class Lines:
             lines = list(self._lines.values())
         for line in lines:
             line.close()
+        self._reading.close()
 
 
 def ask_others(stores: Stores) -> Standing | None:
     """Ask all that can be asked for epochs, for some seconds: before a node takes its first write."""
-    site, lines = SiteFile(stores.settings.data), Lines(stores)
+    site, lines = SiteFile(stores.settings.data), Lines(stores.settings)
     try:
         lines.refresh()
         sentinel = Sentinel(
@@ -147,6 +153,14 @@ def ask_others(stores: Stores) -> Standing | None:
         lines.close()
 
 
+def stand_down(server: Server | None) -> None:
+    """A site that another has superseded waits for nobody: its fence lets nothing be acknowledged, and as
+    long as it waited for who does not follow it any more, it could not even be read.
+    """
+    if server is not None and server.wishes.synchronous:
+        Primary(server).set_synchronous([])
+
+
 class SiteProcess:
     """One per node."""
 
@@ -155,7 +169,7 @@ class SiteProcess:
         self._stores = stores
         self._site = SiteFile(settings.data)
         self._memory = Memory(settings.data)
-        self._lines = Lines(stores)
+        self._lines = Lines(settings)
         self._station = station_of(settings)
         self._server = server_of(settings.data) if settings.database_is_managed else None
         self._saying = Saying(stores, self._server) if self._server else None
@@ -167,7 +181,7 @@ class SiteProcess:
         )
         self._pulling = Pulling(stores)
         self._stopping = threading.Event()
-        self._turns = 0
+        self._turns = self._superseded_turns = 0
         self._last_said = ""
 
     def stop_soon(self, _number: int, _frame: FrameType | None) -> None:
@@ -210,7 +224,10 @@ class SiteProcess:
             log.debug("sites.list_remembered", because=str(away))
         if role != "replica":
             self._pulling.rest()
-        if role == "primary" and standing.own.epoch:
+        self._superseded_turns = self._superseded_turns + 1 if role == "superseded" else 0
+        if self._superseded_turns > 1:  # by now no process here writes any more
+            stand_down(self._server)
+        elif role == "primary" and standing.own.epoch:
             self._lead()
         elif role == "replica":
             self._follow(standing)

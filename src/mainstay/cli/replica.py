@@ -204,26 +204,33 @@ def resume(name: str | None, data: Path | None, as_json: bool) -> None:
 def _change(
     name: str | None, state: Literal["active", "paused"], data: Path | None, *, as_json: bool
 ) -> None:
-    with opened(data, orm=False) as stores:
-        if name is None:
-            from mainstay.boot.replica import pull_directory  # noqa: PLC0415 - `--help` does not pay for it
-            from mainstay.cluster.sites import puller_state  # noqa: PLC0415 - same
+    quiet()
+    if name is None:
+        _change_here(state, data)
+    elif state == "paused":
+        from mainstay.boot.replicating import rest  # noqa: PLC0415 - `--help` does not pay for a database
+        from mainstay.boot.settings import load_for_command  # noqa: PLC0415 - same
 
-            directory = pull_directory(stores.settings.data)
-            if not directory.is_dir():
-                raise click.UsageError("name the replica, or run this on a replica")
-            (puller_state.pause if state == "paused" else puller_state.resume)(directory)
-            show({"site": "here", "state": state}, as_json=as_json, text=f"this replica is {state}")
-            return
-        from mainstay.boot.replicating import rest  # noqa: PLC0415 - `--help` does not pay for it
-        from mainstay.cluster.sites import registry  # noqa: PLC0415 - same
+        rest(load_for_command(data), name)
+    else:
+        with opened(data, orm=False) as stores:
+            from mainstay.cluster.sites import registry  # noqa: PLC0415 - `--help` does not pay for it
 
-        site = registry.site_by(stores.database, name)
-        if state == "paused":
-            rest(stores.settings, site)
-        else:
-            registry.change(stores.database, name, state="joining" if site.mode == "sync" else "active")
-    show({"site": site.name, "state": state}, as_json=as_json, text=f"{site.name} is {state}")
+            mode = registry.site_by(stores.database, name).mode
+            registry.change(stores.database, name, state="joining" if mode == "sync" else "active")
+    who = name or "this replica"
+    show({"site": name or "", "state": state}, as_json=as_json, text=f"{who} is {state}")
+
+
+def _change_here(state: Literal["active", "paused"], data: Path | None) -> None:
+    from mainstay.boot.replica import pull_directory  # noqa: PLC0415 - `--help` does not pay for a database
+    from mainstay.boot.settings import load_for_command  # noqa: PLC0415 - same
+    from mainstay.cluster.sites import puller_state  # noqa: PLC0415 - same
+
+    directory = pull_directory(load_for_command(data).data)
+    if not directory.is_dir():
+        raise click.UsageError("name the replica, or run this on a replica")
+    (puller_state.pause if state == "paused" else puller_state.resume)(directory)
 
 
 @command.command("remove")
@@ -232,11 +239,13 @@ def _change(
 @json_option
 def remove(name: str, data: Path | None, as_json: bool) -> None:
     """Take a replica off the list: its certificate is revoked, and nothing is kept for it any more."""
-    with opened(data, orm=False) as stores:
-        from mainstay.boot.replicating import rest, shut_out  # noqa: PLC0415 - `--help` does not pay for it
-        from mainstay.cluster.sites import registry  # noqa: PLC0415 - same
+    quiet()
+    from mainstay.boot.replicating import rest, shut_out  # noqa: PLC0415 - `--help` does not pay for it
+    from mainstay.boot.settings import load_for_command  # noqa: PLC0415 - same
+    from mainstay.cluster.sites import registry  # noqa: PLC0415 - same
 
-        rest(stores.settings, registry.site_by(stores.database, name))
+    rest(load_for_command(data), name)
+    with opened(data, orm=False) as stores:
         site = registry.remove(stores.database, name)
         shut_out(stores.settings, site.id)
     show({"site": site.name, "state": "removed"}, as_json=as_json, text=f"{site.name} is removed")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from mainstay.cluster.nodes import now_ms
+from mainstay.cluster.reading_line import ReadingLine
 from mainstay.foundation.errors import Conflict, Invalid, NotFound
 from mainstay.foundation.ids import is_ulid
 from mainstay.foundation.logs import get_logger
@@ -120,14 +121,14 @@ def _problem(site: Site) -> str | None:
     return next((sentence for sentence, holds in rules.items() if not holds), None)
 
 
-def sites(database: Database) -> list[Site]:
+def sites(database: ReadingLine) -> list[Site]:
     """All but the removed ones, by name."""
     with database.read() as tx:
         rows = tx.rows(f"{_SELECT} WHERE state <> 'removed' ORDER BY name LIMIT {SITES_MAX}")
     return [_site(row) for row in rows]
 
 
-def site_by(database: Database, name_or_id: str) -> Site:
+def site_by(database: ReadingLine, name_or_id: str) -> Site:
     """The site of that name or id, unless it was removed. Raises `NoSuchSite`."""
     with database.read() as tx:
         row = tx.row(f"{_SELECT} WHERE (name = ? OR id = ?) AND state <> 'removed'", (name_or_id, name_or_id))
