@@ -313,11 +313,8 @@ class Saying:
 
 def forks(server: Server) -> dict[int, int]:
     """Timeline → where its history was left for the next one, for all before ours."""
-    timeline = Primary(server).timeline()
-    row = server.ask(
-        "SELECT pg_read_file('pg_wal/' || lpad(upper(to_hex(%s)), 8, '0') || '.history', 0, 100000, true)",
-        (timeline,),
-    )
+    file = f"pg_wal/{Primary(server).timeline():08X}.history"
+    row = server.ask("SELECT pg_read_file(%s, 0, 100000, true)", (file,))
     return forks_in(row[0] or "")
 
 
