@@ -1,0 +1,224 @@
+"""Two sites on one machine, each with a PostgreSQL of its own: added, killed, promoted, fenced."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mainstay.boot.managed_database import server_of
+from mainstay.ops.sites.losses import Heard
+from mainstay.ops.sites.memory import Memory
+from mainstay.provision.postgresql import Standby
+from support import managed
+from support.git_client import GitClient
+from support.long import only_long
+from support.managed import roomy_path
+from support.node import Node
+from support.replicas import ReplicaNode
+from support.servers import free_port, wait_until
+
+__all__ = ["roomy_path"]
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("managed-postgresql")]
+
+_S_MAX = 60
+
+
+@dataclass
+class World:
+    """A primary that serves, a machine that may become its replica, and somebody with Git."""
+
+    paris: Node
+    berlin: Node
+    git: GitClient
+    work: Path
+    pushed: dict[str, str]
+    """Branch → oid, of every push that was acknowledged."""
+    refusal: str = ""
+    password: str = ""
+
+    def add(self, *options: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+        """With a new token."""
+        token = self.paris.run("replica", "token").stdout.strip()
+        return self.add_with(token, *options, failpoint=failpoint)
+
+    def add_with(self, token: str, *options: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+        url = f"https://{self.paris.environment['MAINSTAY_SITES']}"
+        free = ("--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0")
+        sites = ("--sites", self.berlin.environment["SITES"], "--name", "berlin", *free)
+        return self.run(
+            self.berlin, "replica", "add", url, "--token", token, *sites, *options, failpoint=failpoint
+        )
+
+    def promote(self, *options: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+        return self.run(self.berlin, "promote", *options, failpoint=failpoint)
+
+    def run(self, node: Node, *arguments: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+        """A command that may be made to die."""
+        if not failpoint:
+            return node.run(*arguments, check=False)
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTAY_")}
+        armed = {"MAINSTAY_DATA": str(node.data), "MAINSTAY_FAILPOINTS": f"{failpoint}=kill"}
+        return subprocess.run(
+            [sys.executable, "-m", "mainstay", *arguments],
+            env={**ours, **node.environment, **armed},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=2 * _S_MAX,
+        )
+
+    def push(self, node: Node, number: int) -> bool:
+        """Whether it was acknowledged."""
+        branch = f"push-{number}"
+        self.git("commit", "--allow-empty", "-m", branch, cwd=self.work)
+        url = node.clone_url("root/engine", secret=self.password)
+        done = self.git.try_("push", url, f"HEAD:refs/heads/{branch}", cwd=self.work)
+        if done:
+            self.pushed[branch] = self.git("rev-parse", "HEAD", cwd=self.work)
+        self.refusal = done.err
+        return bool(done)
+
+    def refs_of(self, node: Node) -> dict[str, str]:
+        url = node.clone_url("root/engine", secret=self.password)
+        found = self.git.refs(url)
+        heads = {name: oid for name, oid in found.items() if name.startswith("refs/heads/")}
+        return {name.removeprefix("refs/heads/"): oid for name, oid in heads.items()}
+
+    def status(self, node: Node) -> tuple[int, dict[str, Any]]:
+        done = node.run("replica", "status", "--json", check=False)
+        return done.returncode, json.loads(done.stdout) if done.stdout else {}
+
+
+@pytest.fixture
+def world(roomy_path: Path, tmp_path: Path) -> Iterator[World]:
+    managed.require_postgresql()
+    environment = {"MAINSTAY_SITES": _free_address(), "MAINSTAY_NODE_NAME": "paris"}
+    options = ["--database-url", "managed"]
+    git = GitClient(tmp_path / "home")
+    with ReplicaNode(roomy_path / "paris", options=options, environment=environment) as paris:
+        berlin = ReplicaNode(roomy_path / "berlin", environment={"SITES": _free_address()})
+        work = tmp_path / "work"
+        git("init", str(work))
+        world = World(paris, berlin, git, work, {})
+        world.password = paris.root_password()
+        assert world.push(paris, 0), world.refusal
+        try:
+            yield world
+        finally:
+            berlin.kill()
+
+
+def _free_address() -> str:
+    """PostgreSQL takes the port after it."""
+    return f"127.0.0.1:{free_port() & ~1}"
+
+
+def test_a_synchronous_pair_loses_nothing_and_the_old_primary_is_fenced(world: World) -> None:
+    checked = world.add("--check", "--json")
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)["problems"] == []
+    token = world.paris.run("replica", "token").stdout.strip()
+    killed = world.add_with(token, "--mode", "sync", failpoint="replica.let_in")
+    assert killed.returncode == -9
+    again = world.add_with(token, "--mode", "sync", "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["is_repair"]
+    with world.berlin:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
+        said = world.status(world.paris)[1]
+        assert said["replicas"][0]["is_synchronous"]
+        assert said["says"].startswith("REPLICAS OK - berlin up to date")
+        refused = world.promote("--yes")
+        assert (refused.returncode, "paris answers" in refused.stderr) == (5, True)
+        assert all(world.push(world.paris, number) for number in range(1, 5)), world.refusal
+        wait_until(lambda: heard_of(world.berlin).waits_for_us, timeout_s=_S_MAX, what="it was told so")
+        world.paris.kill()
+        _promote_although_killed(world)
+        assert world.refs_of(world.berlin) == world.pushed
+        wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
+        assert world.push(world.berlin, 5), world.refusal
+        world.paris.start()
+        assert world.paris.get("/status")[0] == 503
+        fenced = world.paris.run(
+            "token", "create", "--user", "root", "--name", "late", "--scopes", "api", check=False
+        )
+        assert fenced.returncode == 6
+        assert "this site was superseded by berlin at epoch 2" in fenced.stderr
+        code, said = world.status(world.paris)
+        assert (code, said["role"]) == (2, "superseded")
+        world.push(world.paris, 6)  # it is refused, or goes on to the new primary: it is nowhere else
+        assert world.refs_of(world.berlin) == world.pushed
+
+
+def heard_of(node: Node) -> Heard:
+    heard = Memory(node.data).heard()
+    assert heard is not None, "it has followed for a while"
+    return heard
+
+
+def _promote_although_killed(world: World) -> None:
+    """Killed after its database was promoted, the same command goes on."""
+    began_s = time.monotonic()
+    assert world.promote("--yes", failpoint="promotion.database").returncode == -9
+    assert not world.push(world.berlin, 99)
+    done = world.promote("--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["epoch"] == 2
+    assert answer["incomplete"] == []
+    assert answer["plan"]["loss"]["is_zero"], answer["plan"]["loss"]
+    assert answer["took_s"] < _S_MAX
+    assert time.monotonic() - began_s < 2 * _S_MAX
+
+
+@only_long
+def test_what_an_asynchronous_replica_prints_as_lost_is_what_is_lost(world: World) -> None:
+    added = world.add()
+    assert added.returncode == 0, added.stderr
+    with world.berlin:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
+        _cut_the_log(world.berlin)
+        assert all(world.push(world.paris, number) for number in (1, 2)), world.refusal
+        journal = world.berlin.data / "objects" / "journal"
+        wait_until(
+            lambda: len(list(journal.glob("*/00000*.json"))) >= 4, timeout_s=_S_MAX, what="the journal"
+        )
+        world.paris.kill()
+        lost = _lose_pack_of(world, "push-2")
+        checked = world.promote("--check", "--json")
+        price = json.loads(checked.stdout)["loss"]
+        printed = [(push["project"], push["person"], push["refs"]) for push in price["lost"]]
+        assert printed == [("root/engine", "root", [{"name": "refs/heads/push-2", "oid": lost}])]
+        assert not price["is_zero"]
+        assert world.promote("--yes").returncode == 0
+        del world.pushed["push-2"]
+        assert world.refs_of(world.berlin) == world.pushed
+        wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
+        assert world.push(world.berlin, 3), world.refusal
+        assert len(list((world.berlin.data / "sites" / "lost").iterdir())) == 1
+
+
+def _cut_the_log(node: Node) -> None:
+    """Its PostgreSQL does not find its primary any more; everything else does."""
+    server = server_of(node.data)
+    upstream = server.wishes.upstream
+    assert upstream is not None
+    server.wish(upstream=replace(upstream, port=free_port()))
+    server.reload()
+    server.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walreceiver'")
+    wait_until(lambda: not Standby(server).lag().is_streaming, timeout_s=_S_MAX, what="the cut")
+
+
+def _lose_pack_of(world: World, branch: str) -> str:
+    """The pack that came last; the oid of the push that brought it."""
+    packs = sorted((world.berlin.data / "objects" / "repositories").glob("*/packs/*.pack"))
+    packs[-1].unlink()
+    return world.pushed[branch]
