@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from mainstay.boot import site_line
 from mainstay.boot import sites as boot_sites
 from mainstay.boot.entrance import Door, Entrance
@@ -128,7 +130,8 @@ def serving(primary: Primary) -> Iterator[None]:
     stop: list[Callable[[], None]] = []
 
     def run() -> None:
-        asyncio.run(_serve(primary, stop, loop_ready))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in life
+            runner.run(_serve(primary, stop, loop_ready))
 
     thread = threading.Thread(target=run, name="primary")
     thread.start()

@@ -5,7 +5,6 @@ built-in CA that is on the list of sites finds the door for sites, and behind it
 the pushes of its users on to the very door that they would have taken here, and is believed about them.
 """
 
-import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from mainstay.cluster.sites.bookkeeper import Bookkeeper
 from mainstay.cluster.sites.identity import site_id_in
 from mainstay.cluster.sites.passes import Passes, SiteRefused
 from mainstay.cluster.sites.positions import Positions
+from mainstay.cluster.sites.prompt import Prompt
 from mainstay.cluster.sites.registry import Site
 from mainstay.cluster.station import Sight
 from mainstay.doors.joining import app as joining
@@ -40,11 +40,14 @@ from mainstay.foundation.logs import get_logger
 from mainstay.foundation.settings import from_environment
 from mainstay.ops.maintenance.routes import never_closed
 from mainstay.ops.sites.memory import Memory
+from mainstay.repository.threads import Threads
 from mainstay.storage.feed.log import Feed, FeedGone
 
 log = get_logger()
 
 SITE: Final = "mainstay.site"
+_THREADS: Final = 16
+"""Of their own: where the database hangs, nothing else of this process waits."""
 _ANSWER_S_MAX: Final = 30.0
 _POSITION: Final = (
     "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END"
@@ -60,15 +63,17 @@ class SiteLine:
         layout = Layout(stores.settings.data)
         self._stores = stores
         self._sight = sight
-        self._passes = Passes(stores.database)
+        self._prompt = Prompt()
+        self._passes = Passes(stores.database, prompt=self._prompt)
         self._feed = Feed(layout.feed)
         self._bookkeeper = Bookkeeper(stores.database, Positions(layout.sites))
         self._tls = SitesTls(identity_of(stores))
-        limits = SitesSettings()
+        self._threads, limits = Threads(_THREADS), SitesSettings()
         self._door = sites.SitesDoor(
             self._desk(),
-            ObjectsForSites(stores.objects, limits),
+            ObjectsForSites(stores.objects, limits, self._threads),
             self._feed,
+            self._threads,
             clock=SYSTEM,
             settings=limits,
             is_draining=is_draining,
@@ -81,7 +86,7 @@ class SiteLine:
 
     def port(self, listener: Any, entrance: App) -> SitesPort:
         """`entrance` is the ordinary one, with `door` and that of joining before all others."""
-        return SitesPort(listener, Gate(entrance, self._passes), self._tls.context)
+        return SitesPort(listener, Gate(entrance, self._passes, self._threads), self._tls.context)
 
     def start(self) -> None:
         self._bookkeeper.start()
@@ -96,6 +101,8 @@ class SiteLine:
     def stop(self) -> None:
         """Blocks."""
         self._bookkeeper.stop()
+        self._threads.close()
+        self._prompt.close()
 
     def _desk(self) -> sites.Desk:
         return sites.Desk(
@@ -128,11 +135,17 @@ class SiteLine:
             "version": __version__,
             "release": schema.CURRENT,
             "feed": self._feed_facts(),
-            "database": database_position(self._stores),
+            "database": self._position(),
             "now_ms": SYSTEM.now_ms(),
             "said": Memory(self._stores.settings.data).said() if sight.role == "primary" else None,
             "you": {"name": you.name, "state": you.state, "mode": you.mode, "kind": you.kind},
         }
+
+    def _position(self) -> str | None:
+        try:
+            return self._prompt.ask("its position", lambda: database_position(self._stores))
+        except Unavailable:
+            return None
 
     def _feed_facts(self) -> Mapping[str, Any]:
         try:
@@ -144,14 +157,15 @@ class SiteLine:
 class Gate:
     """Before everything else on the line."""
 
-    def __init__(self, inside: App, passes: Passes) -> None:
+    def __init__(self, inside: App, passes: Passes, threads: Threads) -> None:
         self._inside = inside
         self._passes = passes
+        self._threads = threads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not joining.claims(scope):
             try:
-                scope["extensions"][SITE] = (await asyncio.to_thread(who, scope, self._passes)).id
+                scope["extensions"][SITE] = (await self._threads.run(who, scope, self._passes)).id
             except NotAllowed as error:
                 await Answer(send, silence_s_max=_ANSWER_S_MAX).tell(401, {"message": str(error)}, _CLOSE)
                 return
@@ -230,14 +244,11 @@ def _marks(file: Path) -> tuple[int, int] | None:
 
 
 def database_position(stores: Stores) -> str | None:
-    """Up to where the database has written, or replayed; None when it has no such thing, or is away."""
-    try:
-        with stores.database.read() as tx:
-            if tx.dialect != "postgresql":
-                return None
-            row = tx.row(_POSITION)
-    except Unavailable:
-        return None
+    """Up to where the database has written, or replayed; None when it has no such thing."""
+    with stores.database.read() as tx:
+        if tx.dialect != "postgresql":
+            return None
+        row = tx.row(_POSITION)
     return None if row is None or row[0] is None else str(row[0])
 
 

@@ -74,6 +74,8 @@ def serve(settings: NodeSettings, *, announce: Announce, clock: Clock = SYSTEM) 
         if settings.sites:
             Feed(layout.feed).begin()
             Positions(layout.sites).begin()
+        else:
+            Feed(layout.feed).forget()
         Supervisor(actual, layout, sockets=sockets, announce=announce, clock=clock).run()
 
 

@@ -1,6 +1,8 @@
 """The feed of objects: order, positions, what is gone, and that every object has a class."""
 
 import re
+import resource
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
@@ -8,6 +10,7 @@ from threading import Thread
 import pytest
 
 from mainstay.foundation.clock import ManualClock
+from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.ids import new_ulid
 from mainstay.storage import identity, journal
 from mainstay.storage.feed.classes import CLASSES, JOURNAL, MARKERS, PACKS, UnknownClass, class_of
@@ -70,6 +73,47 @@ def test_a_line_that_is_half_written_waits(tmp_path: Path) -> None:
     with segment.open("ab") as out:
         out.write(b"+ 12 34 ke")
     assert feed.read(0).position == end
+
+
+def test_what_a_killed_process_left_of_a_line_goes(tmp_path: Path) -> None:
+    feed = begun(tmp_path)
+    end = feed.append([entry(1)])
+    segment = next((tmp_path / "feed").glob("*.log"))
+    with segment.open("ab") as out:
+        out.write(b"+ 12 34 ke")
+    assert feed.end == end
+    feed.append([entry(2)])
+    assert read_all(feed) == [entry(1), entry(2)]
+    assert feed.read(end).entries == [entry(2)]
+    segment.write_bytes(b"+ 1 2 torn")
+    feed.append([entry(3)])
+    assert read_all(feed) == [entry(3)]
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_line(tmp_path: Path) -> None:
+    feed = begun(tmp_path)
+    feed.append([entry(1)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (feed.end + 5, hard))
+    try:
+        with pytest.raises(Unavailable, match="feed of objects"):
+            feed.append([entry(2)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert read_all(feed) == [entry(1)]
+    feed.append([entry(3)])
+    assert read_all(feed) == [entry(1), entry(3)]
+
+
+def test_a_feed_that_nobody_wrote_for_a_while_begins_anew(tmp_path: Path) -> None:
+    feed = begun(tmp_path)
+    identity = feed.identity
+    feed.forget()
+    feed.forget()
+    assert not feed.has_begun
+    assert feed.begin(boot=lambda: "boot") != identity
 
 
 def test_another_boot_makes_another_feed(tmp_path: Path) -> None:

@@ -354,6 +354,7 @@ def _copy_checked(answer: http.client.HTTPResponse, out: BinaryIO, length: int) 
 def _keep(out: BinaryIO, piece: bytes) -> None:
     try:
         out.write(piece)
+        out.flush()
     except OSError as full:
         raise CannotKeep(f"what comes over the line cannot be kept here: {full.strerror}") from full
 

@@ -1,7 +1,7 @@
 """Who may speak on the line between sites: asked for every request, answered by the registry.
 
 An answer counts for `FRESH_S`, so who was removed is refused within a second, on a line that is open, too.
-While the database is away the last answer counts: nobody can be removed meanwhile.
+While the database is away, or hangs, the last answer counts: nobody can be removed meanwhile.
 """
 
 import threading
@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from mainstay.cluster.sites.prompt import Prompt
 from mainstay.cluster.sites.registry import Entitled, Site, entitled
 from mainstay.foundation.errors import NotAllowed, Unavailable
 from mainstay.foundation.logs import get_logger
@@ -34,10 +35,12 @@ class Passes:
         *,
         fresh_s: float = FRESH_S,
         monotonic_s: Callable[[], float] = time.monotonic,
+        prompt: Prompt | None = None,
     ) -> None:
         self._database = database
         self._fresh_s = fresh_s
         self._monotonic_s = monotonic_s
+        self._prompt = prompt or Prompt()
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[float, Entitled | None]] = OrderedDict()
 
@@ -70,14 +73,14 @@ class Passes:
         if known is not None and now_s - known[0] < self._fresh_s:
             return known[1]
         try:
-            found = entitled(self._database, serial)
+            found = self._prompt.ask(f"certificate {serial}", lambda: entitled(self._database, serial))
         except Unavailable as away:
             if known is None:
                 raise
             log.debug("sites.pass_remembered", because=str(away))
-            return known[1]
+            found = known[1]  # and nobody else asks again at once
         with self._lock:
-            self._known[serial] = (now_s, found)
+            self._known[serial] = (self._monotonic_s(), found)
             self._known.move_to_end(serial)
             while len(self._known) > _KNOWN_MAX:
                 self._known.popitem(last=False)

@@ -77,8 +77,6 @@ class Positions:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._seen: tuple[int, int] | None = None
-        self._known: Mapping[str, Acknowledged] = {}
 
     def begin(self) -> None:
         """Make the directory, and forget what an earlier run knew. Once per start of a node."""
@@ -98,17 +96,13 @@ class Positions:
             replace_file(self._file, json.dumps(every).encode())
 
     def all(self) -> Mapping[str, Acknowledged]:
-        """By site. Reads only what has changed."""
+        """By site. Read each time: within one tick of the clock a new file may look like the last one."""
         try:
-            facts = self._file.stat()
-            seen = (facts.st_ino, facts.st_mtime_ns)
-            if seen != self._seen:
-                self._known, self._seen = _read(self._file.read_text()), seen
+            return _read(self._file.read_text())
         except FileNotFoundError:
-            self._known, self._seen = {}, None
+            return {}
         except OSError as error:
             raise Unavailable(f"cannot read what sites have: {error.strerror}") from error
-        return self._known
 
     @property
     def _file(self) -> Path:

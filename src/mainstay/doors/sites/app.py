@@ -28,6 +28,7 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Conflict, Invalid, MainstayError, NotFound, OutcomeUnknown, Unavailable
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import counter, gauge
+from mainstay.repository.threads import Threads
 from mainstay.storage.feed.log import Feed, FeedGone, Page
 
 log = get_logger()
@@ -79,6 +80,7 @@ class SitesDoor:
         desk: Desk,
         objects: ObjectsForSites,
         feed: Feed,
+        threads: Threads,
         *,
         clock: Clock,
         settings: SitesSettings | None = None,
@@ -87,6 +89,7 @@ class SitesDoor:
         self._desk = desk
         self._objects = objects
         self._feed = feed
+        self._threads = threads
         self._clock = clock
         self._settings = settings or SitesSettings()
         self._is_draining = is_draining
@@ -120,7 +123,7 @@ class SitesDoor:
     async def _answer(self, call: str, scope: Scope, receive: Receive, answer: Answer) -> None:
         site_id = _site_id(scope)
         if call == "facts":
-            await answer.tell(200, await asyncio.to_thread(self._desk.facts, site_id))
+            await answer.tell(200, await self._threads.run(self._desk.facts, site_id))
         elif call == "objects":
             async with self._rooms["objects"].one():
                 key = scope["path"].removeprefix(f"{ROOT}objects/")
@@ -135,10 +138,10 @@ class SitesDoor:
                 await self._send_page(scope, answer)
         elif call == "ack":
             said = acknowledged_from(await self._body(receive), at_ms=self._clock.now_ms())
-            await asyncio.to_thread(self._desk.acknowledge, site_id, said)
+            await self._threads.run(self._desk.acknowledge, site_id, said)
             await answer.tell(200, {})
         elif call == "certificate":
-            await answer.tell(200, await asyncio.to_thread(self._desk.renew, site_id))
+            await answer.tell(200, await self._threads.run(self._desk.renew, site_id))
         else:
             raise NotFound("there is no such address on the line between sites")
 
@@ -151,7 +154,7 @@ class SitesDoor:
         identity, after = asked.get("identity", ""), _number(asked.get("after", ""))
         wait_s = min(_number(asked.get("wait_s", "0")), self._settings.wait_s_max)
         page = await self._page(identity, after, wait_s)
-        await asyncio.to_thread(self._desk.still_in, scope)
+        await self._threads.run(self._desk.still_in, scope)
         body = b"".join(entry.line for entry in page.entries)
         headers = [
             (b"content-type", b"text/plain"),
@@ -168,7 +171,7 @@ class SitesDoor:
         with _WAITING.track_inprogress():
             while True:
                 change = self._changes.now()
-                page = await asyncio.to_thread(self._look, identity, after)
+                page = await self._threads.run(self._look, identity, after)
                 left_s = until_s - self._clock.monotonic_s()
                 if page.entries or left_s <= 0 or self._is_draining():
                     return page

@@ -3,7 +3,6 @@
 A list ends with a line that says how many it has, so that nobody takes a part of it for the whole.
 """
 
-import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Final
 from mainstay.doors.sites.answers import Answer
 from mainstay.doors.sites.settings import SitesSettings
 from mainstay.foundation.errors import Invalid
+from mainstay.repository.threads import Threads
 from mainstay.storage.feed.classes import UnknownClass, class_of
 from mainstay.storage.objects import NoSuchObject, ObjectStore, StoredObject
 from mainstay.storage.objects.keys import checked_prefix
@@ -58,15 +58,16 @@ def stretch_of(header: bytes | None, size_bytes: int) -> Stretch:
 class ObjectsForSites:
     """Reads the store in threads, a piece at a time."""
 
-    def __init__(self, objects: ObjectStore, settings: SitesSettings) -> None:
+    def __init__(self, objects: ObjectStore, settings: SitesSettings, threads: Threads) -> None:
         self._objects = objects
         self._settings = settings
+        self._threads = threads
 
     async def send(self, key: str, asked: bytes | None, answer: Answer) -> None:
         """Raises `NoSuchObject`, `Unavailable`, `BadRange` before the first byte."""
-        size_bytes = await asyncio.to_thread(self._size_bytes, key)
+        size_bytes = await self._threads.run(self._size_bytes, key)
         stretch = stretch_of(asked, size_bytes)
-        first = await asyncio.to_thread(self._piece, key, stretch.start, stretch.end)
+        first = await self._threads.run(self._piece, key, stretch.start, stretch.end)
         headers = [
             (b"content-type", b"application/octet-stream"),
             (b"content-length", b"%d" % (stretch.length + SUM_BYTES)),
@@ -75,10 +76,10 @@ class ObjectsForSites:
         await answer.begin(206 if asked else 200, headers)
         total, at, piece = sha256(), stretch.start, first
         while piece:
-            await asyncio.to_thread(total.update, piece)
+            await self._threads.run(total.update, piece)
             await answer.piece(piece)
             at += len(piece)
-            piece = await asyncio.to_thread(self._piece, key, at, stretch.end)
+            piece = await self._threads.run(self._piece, key, at, stretch.end)
         if at != stretch.end:
             raise ObjectChanged(f"object {key!r} ended at {at} of {stretch.end}")
         await answer.piece(total.digest(), is_last=True)
@@ -121,7 +122,7 @@ class ObjectsForSites:
             some = islice(found, self._settings.listed_at_once)
             return [f"{each.size_bytes} {each.key}\n".encode() for each in some]
 
-        return await asyncio.to_thread(taken)
+        return await self._threads.run(taken)
 
 
 class ObjectChanged(Exception):

@@ -11,6 +11,7 @@ of the machine. Who reads must then compare everything once, as must who was awa
 segments that are kept.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from mainstay.foundation.ids import new_ulid
 SEGMENT_BYTES: Final = 4 << 20
 SEGMENTS_KEPT: Final = 16
 READ_BYTES_MAX: Final = 256 * 1024
+_LINE_BYTES_MAX: Final = 4096
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -94,6 +96,10 @@ class Feed:
             fresh.replace(self._directory / "identity")
             return identity
 
+    def forget(self) -> None:
+        """From now on nobody appends. Whoever begins again begins anew, because something will be missing."""
+        (self._directory / "identity").unlink(missing_ok=True)
+
     @property
     def identity(self) -> str:
         """Which feed the positions are of. Raises `FeedGone` when it was not begun."""
@@ -104,18 +110,19 @@ class Feed:
 
     @property
     def end(self) -> int:
-        """The position after the last line."""
+        """The position after the last whole line."""
         segments = self._segments()
-        return segments[-1] + self._size(segments[-1]) if segments else 0
+        return segments[-1] + self._whole_size(segments[-1]) if segments else 0
 
     def append(self, entries: Sequence[Entry]) -> int:
-        """Write lines and return the position after them."""
+        """Write lines and return the position after them. Raises `Unavailable`: then none is there."""
         text = b"".join(entry.line for entry in entries)
         with self._locked():
-            start, size = self._current()
-            with self._file(start).open("ab") as out:
-                out.write(text)
-            return start + size + len(text)
+            start = self._current()
+            try:
+                return start + _append(self._file(start), text)
+            except OSError as error:
+                raise Unavailable(f"cannot write the feed of objects: {error.strerror}") from error
 
     def read(self, after: int, *, bytes_max: int = READ_BYTES_MAX) -> Page:
         """The entries that follow a position, as many as fit; none at the end. Raises `FeedGone`."""
@@ -130,17 +137,17 @@ class Feed:
         entries = [entry_in(line) for line in whole.splitlines()]
         return Page(entries, after + len(whole))
 
-    def _current(self) -> tuple[int, int]:
-        """Start and size of the segment to write to; a full one is followed by a new one."""
+    def _current(self) -> int:
+        """The start of the segment to write to; a full one is followed by a new one."""
         segments = self._segments()
         if not segments:
-            return 0, 0
+            return 0
         start, size = segments[-1], self._size(segments[-1])
         if size < self._segment_bytes:
-            return start, size
+            return start
         for old in segments[: 1 - self._segments_kept]:
             self._file(old).unlink()
-        return start + size, 0
+        return start + self._whole_size(start)
 
     def _text(self, start: int, offset: int, bytes_max: int) -> bytes:
         try:
@@ -168,6 +175,13 @@ class Feed:
         except FileNotFoundError:
             return ""
 
+    def _whole_size(self, start: int) -> int:
+        try:
+            with self._file(start).open("rb") as segment:
+                return _whole_bytes(segment.fileno())
+        except FileNotFoundError:
+            return 0
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Between processes and threads: each `flock` on a descriptor of its own."""
@@ -180,6 +194,33 @@ class Feed:
             yield
         finally:
             os.close(descriptor)
+
+
+def _append(file: Path, text: bytes) -> int:
+    """All of the text or nothing; return the size of the file with it.
+
+    What somebody left there who was killed in the middle of a line was read by nobody, and goes.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        size = _whole_bytes(descriptor)
+        if size != os.fstat(descriptor).st_size:
+            os.ftruncate(descriptor, size)
+        if os.write(descriptor, text) == len(text):
+            return size + len(text)
+        os.ftruncate(descriptor, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(descriptor)
+
+
+def _whole_bytes(descriptor: int) -> int:
+    """The size of the file up to the end of its last whole line."""
+    size = os.fstat(descriptor).st_size
+    if not size or os.pread(descriptor, 1, size - 1) == b"\n":
+        return size
+    start = max(0, size - _LINE_BYTES_MAX)
+    return start + os.pread(descriptor, _LINE_BYTES_MAX, start).rfind(b"\n") + 1
 
 
 def entry_in(line: bytes) -> Entry:
