@@ -12,6 +12,7 @@ from mainstay.cache.refs import RefListing
 from mainstay.git.objectnames import ZERO_OID, RefName, shown
 from mainstay.git.refs import check_pushed_name
 from mainstay.storage.ledger import RefChange
+from mainstay.storage.ledger.judge import is_done
 
 Refusals = dict[RefName, str]
 
@@ -77,9 +78,9 @@ def _refusal_by_state(change: RefChange, listing: RefListing) -> str | None:
     found = present.oid if present is not None else ZERO_OID
     if change.new == ZERO_OID and change.name == listing.repository.head and present is not None:
         return f"refusing to delete the default branch {shown(change.name)}"
-    if change.new == ZERO_OID and present is None:
+    if change.new == ZERO_OID and present is None and change.old == ZERO_OID:
         return f"'{shown(change.name)}' does not exist"
-    if change.old == found:
+    if change.old == found or is_done(change, found):
         return None
     if change.old == ZERO_OID:
         return "reference already exists"

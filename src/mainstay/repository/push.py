@@ -381,6 +381,7 @@ def _for_ledger(push: _Push, packs: Sequence[PackFiles]) -> Push:
         prune_epoch=push.listing.repository.prune_epoch,
         packs=[each.pack for each in packs],
         atomic=push.request.is_atomic,
+        repeatable=True,
         head=first_head(push.listing, push.left),
         details={
             "address": push.context.address,

@@ -23,6 +23,26 @@ def test_what_already_is_so_is_neither_moved_nor_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    "change", [update(MAIN, 7, 1), RefChange(MAIN, ZERO_OID, an_oid(1)), delete(b"refs/heads/none", 7)]
+)
+def test_a_repeated_push_is_neither_refused_nor_moves_again(change: RefChange) -> None:
+    fine = create(b"refs/heads/fine")
+    judgement = judge([change, fine], PRESENT, atomic=True, repeatable=True)
+    assert (list(judgement.moves), judgement.refused) == ([fine], {})
+    assert change.name in judge([change, fine], PRESENT, atomic=True).refused
+
+
+def test_a_repeatable_push_that_would_change_something_is_judged_as_any() -> None:
+    changes = [update(MAIN, 7, 8), create(b"refs/heads/dir"), RefChange(MAIN, an_oid(7), an_oid(1))]
+    judgement = judge(changes, PRESENT, atomic=False, repeatable=True)
+    assert not judgement.moves
+    assert judgement.refused == {
+        MAIN: "multiple updates for this reference",
+        RefName(b"refs/heads/dir"): "'refs/heads/dir/x' exists",
+    }
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         (create(MAIN), "reference already exists"),

@@ -10,7 +10,7 @@ from mainstay.git.objectnames import ZERO_OID, Oid, RefName
 from mainstay.repository.judgement import first_head, refusals
 from mainstay.storage.ledger import Ref, RefChange, Repository
 
-ONE, TWO = Oid("1" * 40), Oid("2" * 40)
+ONE, TWO, SIX = Oid("1" * 40), Oid("2" * 40), Oid("6" * 40)
 MAIN, TOPIC = RefName(b"refs/heads/main"), RefName(b"refs/heads/topic")
 ADA = Actor(kind=Kind.USER, id=7, name="ada")
 RULES = PushRules(actor=ADA, role=Role.DEVELOPER)
@@ -38,9 +38,9 @@ def test_an_honest_push_is_not_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "because"),
     [
-        (RefChange(MAIN, TWO, ONE), f"cannot lock ref 'refs/heads/main': is at {ONE} but expected {TWO}"),
+        (RefChange(MAIN, TWO, SIX), f"cannot lock ref 'refs/heads/main': is at {ONE} but expected {TWO}"),
         (RefChange(MAIN, ZERO_OID, TWO), "reference already exists"),
-        (RefChange(TOPIC, TWO, ZERO_OID), "'refs/heads/topic' does not exist"),
+        (RefChange(TOPIC, ZERO_OID, ZERO_OID), "'refs/heads/topic' does not exist"),
         (RefChange(MAIN, ONE, ZERO_OID), "refusing to delete the default branch refs/heads/main"),
         (RefChange(RefName(b"refs/heads/a..b"), ZERO_OID, TWO), "funny refname: it holds '..'"),
         (RefChange(RefName(b"refs/merge-requests/1/head"), ZERO_OID, TWO), "deny updating a hidden ref"),
@@ -48,6 +48,14 @@ def test_an_honest_push_is_not_refused() -> None:
 )
 def test_a_ref_that_cannot_move_says_why(change: RefChange, because: str) -> None:
     assert judged(change, listing=a_listing((MAIN, ONE))) == {change.name: because}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [RefChange(MAIN, TWO, ONE), RefChange(MAIN, ZERO_OID, ONE), RefChange(TOPIC, TWO, ZERO_OID)],
+)
+def test_what_a_repeated_push_did_the_first_time_is_no_reason_to_refuse_it(change: RefChange) -> None:
+    assert judged(change, listing=a_listing((MAIN, ONE))) == {}
 
 
 def test_two_updates_of_one_ref_are_both_refused() -> None:
@@ -70,7 +78,7 @@ def test_the_rule_of_one_ref_is_not_applied_to_the_next() -> None:
 
 
 def test_an_atomic_push_with_one_refusal_is_refused_whole() -> None:
-    changes = [RefChange(TOPIC, ZERO_OID, TWO), RefChange(MAIN, TWO, ONE)]
+    changes = [RefChange(TOPIC, ZERO_OID, TWO), RefChange(MAIN, TWO, SIX)]
     refused = judged(*changes, listing=a_listing((MAIN, ONE)), atomic=True)
     assert refused[TOPIC] == "atomic push failure"
     assert refused[MAIN].startswith("cannot lock ref")

@@ -117,6 +117,8 @@ class Push:
     intents: Sequence[str] = ()
     """Upload intents that this commit consumes."""
     atomic: bool = False
+    repeatable: bool = False
+    """Whether it may be a repetition: a ref that is already what it asks for is no reason to refuse."""
     head: RefName | None = None
     """New target of HEAD if its present target does not exist after this push."""
     details: Mapping[str, Any] = field(default_factory=dict)

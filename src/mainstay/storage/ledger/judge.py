@@ -3,9 +3,13 @@
 A ref may move when it is what the client said it is, when the push names it once, and when no other ref
 would then be a directory of it or in it. Deletions of the same push make room: `a` may become `a/b`.
 Among creations that exclude each other the first in the push wins.
+
+A push may come twice: when a connection dies before the answer, the HTTP library under `git` sends its POST
+again by itself. The second must not be refused because of what the first did. So in a push that says it may
+be a repetition (`repeatable`), a ref that is already what it shall become is neither refused nor moved.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mainstay.git.objectnames import ZERO_OID, Oid, RefName, shown
@@ -25,21 +29,37 @@ class Judgement:
     """Why each of the others does not."""
 
 
-def judge(changes: Sequence[RefChange], present: Mapping[RefName, Oid], *, atomic: bool) -> Judgement:
+def judge(
+    changes: Sequence[RefChange],
+    present: Mapping[RefName, Oid],
+    *,
+    atomic: bool,
+    repeatable: bool = False,
+) -> Judgement:
     """`present` holds at least: the refs named, those above them, and those below the ones to be created."""
-    refused = _wrong_expectations(changes, present)
-    refused |= _name_conflicts([change for change in changes if change.name not in refused], present)
+    done = {c.name for c in changes if repeatable and is_done(c, present.get(c.name))}
+    refused = _wrong_expectations(changes, present, done)
+    left = [change for change in changes if change.name not in refused and change.name not in done]
+    refused |= _name_conflicts(left, present)
     if atomic and refused:
         refused |= {c.name: "atomic push failed" for c in changes if c.name not in refused}
-    moves = [c for c in changes if c.name not in refused and c.old != c.new]
+    moves = [c for c in left if c.name not in refused and c.old != c.new]
     return Judgement(moves, refused)
 
 
-def _wrong_expectations(changes: Sequence[RefChange], present: Mapping[RefName, Oid]) -> dict[RefName, str]:
+def is_done(change: RefChange, found: Oid | None) -> bool:
+    """Whether the ref is what the change would make of it."""
+    return change.old != change.new == (found or ZERO_OID)
+
+
+def _wrong_expectations(
+    changes: Sequence[RefChange], present: Mapping[RefName, Oid], done: Collection[RefName]
+) -> dict[RefName, str]:
     refused: dict[RefName, str] = {}
     seen: set[RefName] = set()
     for change in changes:
-        reason = _wrong_expectation(change, present.get(change.name))
+        is_fine = change.name in done
+        reason = None if is_fine else _wrong_expectation(change, present.get(change.name))
         if change.name in seen:
             reason = "multiple updates for this reference"
         if reason is not None:

@@ -41,7 +41,7 @@ def commit(tx: Transaction, push: Push, at_ms: int) -> PushOutcome:
         return first
     _refuse_stale(push, row.repository)
     present = refs.seen_by(tx, push.repository_id, push.changes)
-    judgement = judge.judge(push.changes, present, atomic=push.atomic)
+    judgement = judge.judge(push.changes, present, atomic=push.atomic, repeatable=push.repeatable)
     if not judgement.moves:
         return PushOutcome(None, judgement.refused)
     uploads.consume(tx, push.repository_id, push.intents)
