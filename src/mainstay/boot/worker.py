@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from mainstay.boot import child
 from mainstay.boot.chores import Chores, pauses
@@ -90,7 +90,7 @@ def _do_until(stop: threading.Event, chores: Callable[[], Mapping[str, Callable[
 def _try(name: str, chore: Callable[[], object]) -> None:
     try:
         chore()
-    except (MainstayError, OutcomeUnknown, OSError) as error:
+    except (MainstayError, OutcomeUnknown, DatabaseError, OSError) as error:
         log.warning("worker.chore_failed", name=name, because=str(error))
 
 
