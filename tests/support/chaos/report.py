@@ -55,7 +55,7 @@ def report_of(arena: Arena, findings: Sequence[str], *, minutes: float, extra: d
         failed=dict(arena.tally.failed),
         availability=arena.tally.availability(with_retry=False),
         availability_with_retry=arena.tally.availability(with_retry=True),
-        findings=findings,
+        findings=list(dict.fromkeys(findings)),
         rows=rows_of(arena.suffered),
         extra=extra,
     )
@@ -79,12 +79,16 @@ def rows_of(suffered: Sequence[Suffered]) -> list[Row]:
     ]
 
 
+def _judged(findings: Sequence[str]) -> str:
+    return f"{len(findings)} findings, below" if findings else "nothing lost, half or stale"
+
+
 def table(report: Report) -> str:
     """Markdown, which is also fine to read in a terminal."""
     counts = (
         f"seed {report.seed}, {report.minutes:g} minutes: {report.operations} operations,"
         f" {report.acknowledged} refs acknowledged, {report.unknown} unknown, {report.refused} refused,"
-        f" **{len(report.findings)} lost, half or stale**"
+        f" **{_judged(report.findings)}**"
     )
     head = [
         counts,
