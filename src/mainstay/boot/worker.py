@@ -7,7 +7,8 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 
-from django.db import DatabaseError, connections
+from django.db import Error as DatabaseError
+from django.db import connections
 
 from mainstay.boot import child
 from mainstay.boot.chores import Chores, pauses
