@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 from mainstay.boot.managed_database import server_of
 from mainstay.ops.sites.losses import Heard
 from mainstay.ops.sites.memory import Memory
-from mainstay.provision.postgresql import Standby
+from mainstay.ops.sites.promotion import STEPS
+from mainstay.provision.postgresql import Primary, Standby
 from support import managed
 from support.git_client import GitClient
 from support.long import only_long
@@ -49,13 +51,13 @@ class World:
         token = self.paris.run("replica", "token").stdout.strip()
         return self.add_with(token, *options, failpoint=failpoint)
 
-    def add_with(self, token: str, *options: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
-        url = f"https://{self.paris.environment['MAINSTAY_SITES']}"
+    def add_with(
+        self, token: str, *options: str, failpoint: str = "", node: Node | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        url, node = f"https://{self.paris.environment['MAINSTAY_SITES']}", node or self.berlin
         free = ("--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0")
-        sites = ("--sites", self.berlin.environment["SITES"], "--name", "berlin", *free)
-        return self.run(
-            self.berlin, "replica", "add", url, "--token", token, *sites, *options, failpoint=failpoint
-        )
+        sites = ("--sites", node.environment["SITES"], "--name", node.data.name, *free)
+        return self.run(node, "replica", "add", url, "--token", token, *sites, *options, failpoint=failpoint)
 
     def promote(self, *options: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
         return self.run(self.berlin, "promote", *options, failpoint=failpoint)
@@ -204,6 +206,84 @@ def test_what_an_asynchronous_replica_prints_as_lost_is_what_is_lost(world: Worl
         wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
         assert world.push(world.berlin, 3), world.refusal
         assert len(list((world.berlin.data / "sites" / "lost").iterdir())) == 1
+
+
+@only_long
+def test_another_replica_follows_the_promoted_one_by_itself(world: World, roomy_path: Path) -> None:
+    oslo = ReplicaNode(roomy_path / "oslo", environment={"SITES": _free_address()})
+    assert world.add().returncode == 0
+    token = world.paris.run("replica", "token").stdout.strip()
+    added = world.add_with(token, node=oslo)
+    assert added.returncode == 0, added.stderr
+    with world.berlin, oslo:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="both are well")
+        assert world.push(world.paris, 1), world.refusal
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="both have it")
+        world.paris.kill()
+        assert world.promote("--yes").returncode == 0
+        wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
+        assert world.push(world.berlin, 2), world.refusal
+        wait_until(lambda: world.status(oslo)[0] == 0, timeout_s=_S_MAX, what="it follows the new one")
+        wait_until(lambda: world.refs_of(oslo) == world.pushed, timeout_s=_S_MAX, what="it has the new push")
+        assert [line for line in oslo.log_lines() if line["event"] == "sites.followed"]
+        assert world.push(oslo, 3), world.refusal  # by way of the new primary
+
+
+@only_long
+def test_a_primary_whose_synchronous_replica_is_dead_goes_on_when_it_is_told_to(world: World) -> None:
+    assert world.add("--mode", "sync").returncode == 0
+    with world.berlin:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
+        world.berlin.kill()
+        paused = world.paris.run("replica", "pause", "berlin", check=False)
+        assert paused.returncode == 0, paused.stderr
+        wait_until(lambda: world.push(world.paris, 1), timeout_s=_S_MAX, what="pushes go on")
+        world.berlin.start()
+        world.paris.run("replica", "resume", "berlin")
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="it is waited for again")
+        assert world.status(world.paris)[1]["replicas"][0]["is_synchronous"]
+        removed = world.paris.run("replica", "remove", "berlin", check=False)
+        assert removed.returncode == 0, removed.stderr
+        assert world.push(world.paris, 2), world.refusal
+        assert world.status(world.paris)[1]["replicas"] == []
+
+
+@only_long
+def test_a_promotion_that_is_killed_after_each_step_goes_on(world: World) -> None:
+    assert world.add("--mode", "sync").returncode == 0
+    with world.berlin:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
+        assert world.push(world.paris, 1), world.refusal
+        world.paris.kill()
+        for step in STEPS:
+            assert world.promote("--yes", failpoint=f"promotion.{step}").returncode == -9
+        done = world.promote("--yes", "--json")
+        assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "primary")
+        wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
+        assert world.refs_of(world.berlin) == world.pushed
+
+
+@only_long
+def test_a_delayed_replica_is_promoted_to_the_moment_before_the_mistake(world: World) -> None:
+    added = world.add("--delay", "1h")
+    assert added.returncode == 0, added.stderr
+    with world.berlin:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
+        assert world.push(world.paris, 1), world.refusal
+        time.sleep(1.1)  # moments are typed in seconds
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
+        before = dict(world.pushed)
+        time.sleep(1.1)
+        assert world.push(world.paris, 2), world.refusal
+        lsn = Primary(server_of(world.paris.data)).lsn()
+        standby = Standby(server_of(world.berlin.data))
+        wait_until(lambda: standby.lag().received >= lsn, timeout_s=_S_MAX, what="the log has come")
+        done = world.promote("--yes", "--force", "--to-time", moment)
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert world.refs_of(world.berlin) == before
+        wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
+        del world.pushed["push-2"]
+        assert world.push(world.berlin, 3), world.refusal
 
 
 def _cut_the_log(node: Node) -> None:
