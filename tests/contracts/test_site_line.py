@@ -19,16 +19,19 @@ from mainstay.cluster.keyring import KeyFile, KeyRing, new_key, write_keys
 from mainstay.cluster.secrets import Secrets, found
 from mainstay.cluster.sites import registry
 from mainstay.cluster.sites.admission import said_by
+from mainstay.cluster.sites.followers import SiteFollowers
 from mainstay.cluster.sites.identity import SiteIdentity, server_name_of
 from mainstay.cluster.sites.line import Line, LineBroken
 from mainstay.cluster.sites.passes import SiteRefused
 from mainstay.cluster.sites.positions import Acknowledged, Positions
+from mainstay.cluster.sites.puller import Puller
 from mainstay.cluster.sites.registry import Site
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import Conflict, Invalid, Unavailable
 from mainstay.foundation.ids import new_ulid
 from mainstay.storage.feed.log import FeedGone
 from mainstay.storage.objects import NoSuchObject
+from mainstay.storage.objects.directory import DirectoryStore
 from support.databases import migrated_sqlite
 from support.sites import Primary, joined, serving
 
@@ -211,6 +214,20 @@ def test_a_download_goes_on_where_it_was(primary: Primary, line: Line, tmp_path:
     assert target.read_bytes() == content
 
 
+def test_small_objects_come_together(primary: Primary, line: Line) -> None:
+    contents = {pack_key(): bytes([number]) * (number * 20_000) for number in range(12)}
+    for key, content in contents.items():
+        primary.objects.put_bytes(key, content)
+    large, missing = pack_key(), pack_key()
+    primary.objects.put_bytes(large, b"x" * 300_000)
+    keys = [large, *contents, missing, "no/class"]
+    assert line.bundle(keys) == {**contents, missing: None, "no/class": None}
+    assert line.bundle([missing]) == {missing: None}
+    for wrong in ([], [missing] * 65):
+        with pytest.raises(Invalid, match="bundle"):
+            line.bundle(wrong)
+
+
 @pytest.mark.parametrize("asked_for", ["bytes=10-", "bytes=5-4", "bytes=x", "bytes=0-1,3-4"])
 def test_a_range_beyond_the_end_is_refused(primary: Primary, data: Path, site: Site, asked_for: str) -> None:
     key = pack_key()
@@ -283,6 +300,42 @@ def test_a_paused_site_gets_objects_but_follows_nothing(
     line.download(key, tmp_path / "target")
     registry.change(primary.database, site.id, state="active")
     _until(lambda: line.facts()["you"]["state"] == "active")
+
+
+def test_a_replica_follows_over_the_line(primary: Primary, data: Path, tmp_path: Path) -> None:
+    site, line = joined(primary, data, mode="sync"), primary.line(data)
+    contents = {pack_key(): b"x" * size for size in (0, 10, 70_000, 3_000_000)}
+    for key, content in contents.items():
+        primary.objects.put_bytes(key, content)
+    store = DirectoryStore(tmp_path / "objects")
+    puller = Puller(line, store, tmp_path / "puller", clock=SYSTEM, wants=lambda key: key.startswith("rep"))
+    stop = threading.Event()
+    thread = threading.Thread(target=puller.run, args=(stop,))
+    thread.start()
+    try:
+        _until(lambda: puller.state.is_complete, within_s=120)
+        followers = SiteFollowers(
+            primary.objects,
+            primary.feed,
+            primary.positions,
+            waited_for=lambda: [site.id],
+            name_of=lambda _: site.name,
+            clock=SYSTEM,
+        )
+        for number in range(20):
+            key = pack_key()
+            contents[key] = bytes([number]) * 1000
+            primary.objects.put_bytes(key, contents[key])
+            followers.wait([key])
+            assert store.get_bytes(key) == contents[key], "it was there before anybody was told"
+        registry.remove(primary.database, site.id)
+        _until(lambda: puller.state.phase == "paused" and "removed" in puller.state.because)
+    finally:
+        stop.set()
+        line.close()
+        thread.join(60)
+    assert not thread.is_alive()
+    assert {key: store.get_bytes(key) for key in contents} == contents
 
 
 def test_addresses_that_nobody_has_are_said(primary: Primary, data: Path, site: Site) -> None:

@@ -286,6 +286,30 @@ def test_a_list_that_is_not_whole_is_none(site: SiteIdentity, body: bytes, kind:
         list(line.listing(""))
 
 
+def _bundled(key: str, content: bytes) -> bytes:
+    return f"{len(content)} {key}\n".encode() + content + sha256(content).digest()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        _bundled("a", b"content"),
+        _bundled("a", b"content") + b"- b\nend 3\n",
+        _bundled("b", b"content") + b"- b\nend 2\n",
+        _bundled("a", b"content")[:-1] + b"\x00" + b"- b\nend 2\n",
+        _bundled("a", b"content").replace(b"7 a", b"9000 a") + b"- b\nend 2\n",
+        b"- a\n- b\nend 2\nmore",
+    ],
+)
+def test_a_bundle_that_is_not_whole_is_none(site: SiteIdentity, body: bytes) -> None:
+    with (
+        speaking(site, lambda _head, _number: answered(200, body)) as (line, _),
+        pytest.raises(LineBroken),
+    ):
+        line.bundle(["a", "b"])
+
+
 @pytest.mark.parametrize("position", ["7", "x", "99"])
 def test_a_page_that_is_not_whole_is_none(site: SiteIdentity, position: str) -> None:
     page = answered(200, b"+ 1 2 key\n", x_mainstay_position=position, x_mainstay_now_ms=1)

@@ -108,6 +108,7 @@ class SiteLine:
         return sites.Desk(
             facts=self._facts,
             is_paused=lambda site: self._state_of(site) == "paused",
+            hurries=lambda site: self._passes.known(site).is_waited_for,
             still_in=lambda scope: void(who(scope, self._passes)),
             acknowledge=self._bookkeeper.note,
             renew=self._renewed,

@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -92,6 +92,18 @@ class Upstream:
         if key in self.failing:
             raise Unavailable("this one does not come")
         self.inner.fetch(key, target)
+
+    def bundle(self, keys: Sequence[str]) -> Mapping[str, bytes | None]:
+        self._speak()
+        assert self.gate.wait(60)
+        found: dict[str, bytes | None] = {}
+        for key in set(keys) - self.failing:
+            try:
+                found[key] = self.inner.get_bytes(key)
+                self.downloads.append(key)
+            except NoSuchObject:
+                found[key] = None
+        return found
 
     def acknowledge(self, found: Acknowledged) -> None:
         self._speak()

@@ -10,12 +10,13 @@ stretch that was under way. Connections are kept for the next request, a few of 
 """
 
 import http.client
+import io
 import json
 import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +44,7 @@ SILENCE_S_MAX: Final = 30.0
 _SUM_BYTES: Final = 32
 _READ_BYTES: Final = 256 * 1024
 _ANSWER_BYTES_MAX: Final = 4 << 20
+_BUNDLE_BYTES_MAX: Final = 32 << 20
 _LISTED_LINE_BYTES_MAX: Final = 1024
 _IDLE_MAX: Final = 8
 _PATIENCE: Final = Schedule(attempts_max=4, first_pause_s=0.2, pause_max_s=2.0)
@@ -76,6 +78,8 @@ class FeedPage(Page):
 
     now_ms: int
     """The clock there, when it was sent."""
+    hurries: bool = False
+    """Whether pushes there wait for us."""
 
 
 class Line:
@@ -148,6 +152,25 @@ class Line:
             size_bytes = retry(stretch, on=LineBroken, schedule=self._patience)
             start = out.tell()
 
+    def bundle(self, keys: Sequence[str]) -> Mapping[str, bytes | None]:
+        """Several small objects at once, checked; None for one that is not there.
+
+        Those that are missing in the answer are too large for this: `download` them.
+        """
+        found: dict[str, bytes | None] = {}
+        body = json.dumps({"keys": list(keys)}).encode()
+        with self._answer("POST", "bundle", body=body) as answer:
+            content = io.BytesIO(_whole(answer, bytes_max=_BUNDLE_BYTES_MAX))
+        for key in keys:
+            head = content.readline(_LISTED_LINE_BYTES_MAX)
+            if head == f"- {key}\n".encode():
+                found[key] = None
+            elif head != f"+ {key}\n".encode():
+                found[key] = _small(head, key, content)
+        if content.read() != b"end %d\n" % len(keys):
+            raise LineBroken("a bundle of objects broke off")
+        return found
+
     def listing(self, prefix: str) -> Iterator[Listed]:
         """What is there. Raises `LineBroken` when the list breaks off, however much came before."""
         count = 0
@@ -173,11 +196,12 @@ class Line:
                 entries = [entry_in(line) for line in body.splitlines()]
                 position = int(answer.headers["x-mainstay-position"])
                 now_ms = int(answer.headers["x-mainstay-now-ms"])
+                hurries = answer.headers.get("x-mainstay-hurry") == "1"
             except (ValueError, TypeError) as error:
                 raise NotASiteThere(f"what {self.address} sends as its feed is none") from error
         if position != after + len(body):
             raise LineBroken("the feed broke off")
-        return FeedPage(entries, position, now_ms)
+        return FeedPage(entries, position, now_ms, hurries)
 
     def acknowledge(self, found: Acknowledged) -> None:
         """Say how far we are."""
@@ -377,9 +401,20 @@ def _exactly(answer: http.client.HTTPResponse, length: int) -> bytes:
     return found
 
 
-def _whole(answer: http.client.HTTPResponse) -> bytes:
-    body = answer.read(_ANSWER_BYTES_MAX + 1)
-    if len(body) > _ANSWER_BYTES_MAX:
+def _small(head: bytes, key: str, content: io.BytesIO) -> bytes:
+    """The next object of a bundle. Raises `LineBroken`."""
+    listed = _LISTED.fullmatch(head)
+    if listed is None or listed[2] != key.encode():
+        raise LineBroken("a bundle of objects broke off")
+    found = content.read(int(listed[1]))
+    if content.read(_SUM_BYTES) != sha256(found).digest():
+        raise LineBroken("an object arrived with other bytes than it was sent with")
+    return found
+
+
+def _whole(answer: http.client.HTTPResponse, *, bytes_max: int = _ANSWER_BYTES_MAX) -> bytes:
+    body = answer.read(bytes_max + 1)
+    if len(body) > bytes_max:
         raise NotASiteThere("an answer is longer than any that a site gives")
     answer.read(1)  # to the end of it, so that the connection can be used again
     return body

@@ -12,15 +12,15 @@ A thread reads the feed (`run`), some pull, one tells the primary how far we are
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mainstay.cluster.enduring import bugs_as_outages
 from mainstay.cluster.private_files import make_private_directory
 from mainstay.cluster.sites.deletions import Deletions
+from mainstay.cluster.sites.landing import Landing
 from mainstay.cluster.sites.line import FeedPage, Listed
 from mainstay.cluster.sites.positions import Acknowledged
 from mainstay.cluster.sites.progress import Progress
@@ -29,26 +29,23 @@ from mainstay.cluster.sites.puller_state import (
     PullerState,
     behind,
     read_state,
-    shown_aside,
     why_paused,
     write_state,
 )
 from mainstay.cluster.sites.tasks import Task, Tasks
-from mainstay.foundation.boots import boot_id
 from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Conflict, MainstayError, NotAllowed
-from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import counter, gauge
 from mainstay.storage.feed.log import FeedGone
-from mainstay.storage.objects import KeyTaken, NoSuchObject, ObjectStore
+from mainstay.storage.objects import NoSuchObject, ObjectStore
 
 log = get_logger()
 
-DOWNLOADED: Final = declare("sites.downloaded", "an object of the primary is here, not yet in the store")
-PULLED: Final = declare("sites.pulled", "an object of the primary is in the store, not yet counted as done")
-
 THREADS: Final = 4
+BUNDLED_MAX: Final = 12
+BUNDLED_BYTES_MAX: Final = 64 * 1024
+"""So many objects, so small, come in one answer; few, so that all threads have some to store."""
 WINDOW_MAX: Final = 2000
 """Objects known to be missing, and not here yet; the rest of the feed waits."""
 KEEP_DELETED_S: Final = 3600
@@ -59,6 +56,8 @@ _HEARD_EVERY_S: Final = 5.0
 _REST_S: Final = 1.0
 _REST_S_MAX: Final = 10.0
 _STEP_S: Final = 0.5
+_GATHER_S: Final = 0.1
+"""How long acknowledgements are gathered for a primary that waits for none."""
 _STOP_S: Final = 10.0
 
 _PULLED = counter("replica_objects_pulled_total", "Objects that came from the primary.")
@@ -89,6 +88,8 @@ class Upstream(Protocol):
     def feed(self, identity: str, after: int, *, wait_s: int) -> FeedPage: ...
 
     def download(self, key: str, target: Path) -> None: ...
+
+    def bundle(self, keys: Sequence[str]) -> Mapping[str, bytes | None]: ...
 
     def acknowledge(self, found: Acknowledged) -> None: ...
 
@@ -140,8 +141,8 @@ class Puller:
         self._read_position = kept.position
         self._ahead_ms = 0
         self._said: Acknowledged | None = None
-        self._downloading: dict[str, Path] = {}
-        self._set_aside = list(kept.set_aside)
+        self._hurries = False
+        self._landing = Landing(store, directory, set_aside=kept.set_aside)
 
     @property
     def state(self) -> PullerState:
@@ -150,7 +151,7 @@ class Puller:
 
     def run(self, stop: threading.Event) -> None:
         """Until told to stop, whatever happens. Closing the line as well makes it stop at once."""
-        self._forget_other_boots()
+        self._landing.prepare()
         duties = [self._tell_until, self._keep_until, *[self._pull_until] * self._threads_wanted]
         threads = [
             threading.Thread(target=duty, args=(stop,), name=duty.__name__.strip("_"), daemon=True)
@@ -198,6 +199,7 @@ class Puller:
             return
         page = self._line.feed(self._feed, self._read_position, wait_s=_POLL_S)
         self._note_heard(now_ms=page.now_ms, feed_end=page.position)
+        self._hurries = page.hurries
         self._enter("following")
         for entry in page.entries:
             start, end = self._read_position, self._read_position + len(entry.line)
@@ -235,6 +237,7 @@ class Puller:
         with self._lock:
             self._progress = Progress(0)
             self._feed, self._read_position, self._compared_to = identity, end, end
+        self._enter("following")
         self._settle_comparison()
 
     def _compare_one(self, listed: Listed, identity: str, stop: threading.Event) -> None:
@@ -277,40 +280,65 @@ class Puller:
             task = self._tasks.take(_STEP_S)
             if task is None:
                 continue
-            try:
-                with bugs_as_outages("sites.puller_broke"):
-                    self._pull(task)
-            except (MainstayError, OSError) as failed:
-                _FAILED.inc()
-                log.warning("sites.pull_failed", key=task.key, because=str(failed), failures=task.failures)
-                with self._lock:
-                    self._state = replace(self._state, because=f"{task.key}: {failed}")
-                self._tasks.again(task)
-            else:
-                self._mark_done(task)
-                self._tasks.done(task)
-                self._settle_comparison()
+            if not _is_small(task):
+                self._pull_one(task)
+                continue
+            self._pull_small([task, *self._tasks.take_more(BUNDLED_MAX - 1, fits=_is_small)])
 
-    def _pull(self, task: Task) -> None:
+    def _pull_small(self, tasks: Sequence[Task]) -> None:
+        """Those that do not come together come one by one."""
+        missing = []
+        for task in tasks:
+            if self._store.size_bytes(task.key) == task.size_bytes:
+                self._finish(task)
+            else:
+                missing.append(task)
+        found = self._bundle([task.key for task in missing]) if len(missing) > 1 else {}
+        for task in missing:
+            self._pull_one(task, found.get(task.key))
+
+    def _bundle(self, keys: Sequence[str]) -> Mapping[str, bytes | None]:
+        try:
+            with bugs_as_outages("sites.puller_broke"):
+                return self._line.bundle(keys)
+        except MainstayError as failed:
+            log.debug("sites.bundle_failed", because=str(failed))
+            return {}
+
+    def _pull_one(self, task: Task, content: bytes | None = None) -> None:
+        try:
+            with bugs_as_outages("sites.puller_broke"):
+                self._pull(task, content)
+        except (MainstayError, OSError) as failed:
+            _FAILED.inc()
+            log.warning("sites.pull_failed", key=task.key, because=str(failed), failures=task.failures)
+            with self._lock:
+                self._state = replace(self._state, because=f"{task.key}: {failed}")
+            self._tasks.again(task)
+        else:
+            self._finish(task)
+
+    def _finish(self, task: Task) -> None:
+        self._mark_done(task)
+        self._tasks.done(task)
+        self._settle_comparison()
+
+    def _pull(self, task: Task, content: bytes | None) -> None:
         """Have the object here, durably. Nothing to do when it is, or when it is gone there by now."""
         if self._store.size_bytes(task.key) == task.size_bytes:
             return
-        partial = self._partial(task.key)
-        with self._lock:
-            self._downloading[task.key] = partial
-        try:
-            self._line.download(task.key, partial)
-            failpoint(DOWNLOADED)
-            size_bytes = partial.stat().st_size
-            self._put(task.key, partial)
-            failpoint(PULLED)
-        except NoSuchObject:
-            partial.unlink(missing_ok=True)
-            return
-        finally:
-            with self._lock:
-                del self._downloading[task.key]
-        partial.unlink(missing_ok=True)
+        with self._landing.place(task.key) as partial:
+            try:
+                if content is None:
+                    self._line.download(task.key, partial)
+                else:
+                    partial.write_bytes(content)
+            except NoSuchObject:
+                partial.unlink(missing_ok=True)
+                return
+            self._count(self._landing.store(task.key, partial))
+
+    def _count(self, size_bytes: int) -> None:
         _PULLED.inc()
         _PULLED_BYTES.inc(size_bytes)
         with self._lock:
@@ -318,26 +346,9 @@ class Puller:
                 self._state,
                 pulled=self._state.pulled + 1,
                 received_bytes=self._state.received_bytes + size_bytes,
+                set_aside=tuple(self._landing.set_aside),
                 because="" if self._state.phase in ("following", "comparing") else self._state.because,
             )
-
-    def _put(self, key: str, partial: Path) -> None:
-        try:
-            self._store.put(key, partial)
-        except KeyTaken:
-            self._move_aside(key)
-            self._store.put(key, partial)
-
-    def _move_aside(self, key: str) -> None:
-        """The site has other bytes than the primary: it follows, but nothing is lost."""
-        target = self._directory / "aside" / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._store.fetch(key, target)
-        self._store.delete(key)
-        log.warning("sites.object_set_aside", key=key, kept_in=str(target))
-        with self._lock:
-            self._set_aside.append(key)
-            self._state = replace(self._state, set_aside=shown_aside(self._set_aside))
 
     def _mark_done(self, task: Task) -> None:
         with self._lock:
@@ -348,26 +359,13 @@ class Puller:
                 self._state = replace(self._state, position=self._progress.position)
         self._told.set()
 
-    def _partial(self, key: str) -> Path:
-        return self._directory / "partial" / sha256(key.encode()).hexdigest()[:40]
-
-    def _forget_other_boots(self) -> None:
-        """Half downloads were not synced: after a boot of the machine they may be anything."""
-        folder, boot = self._directory / "partial", boot_id()
-        folder.mkdir(exist_ok=True)
-        mark = folder / "boot"
-        if boot and mark.exists() and mark.read_text() == boot:
-            return
-        for file in folder.iterdir():
-            file.unlink()
-        mark.write_text(boot)
-
     # Telling
     def _tell_until(self, stop: threading.Event) -> None:
         """The primary: at once when something is done, and now and then when nothing is."""
         said_s = float("-inf")
         while not stop.is_set():
-            self._told.wait(_TELL_S)
+            if self._told.wait(_TELL_S) and not self._hurries:
+                stop.wait(_GATHER_S)
             self._told.clear()
             now_s, ours = self._clock.monotonic_s(), self._acknowledgement()
             if ours != self._said or now_s - said_s >= _HEARD_EVERY_S:
@@ -399,7 +397,7 @@ class Puller:
 
     def _received_bytes(self) -> int:
         """What has come, half downloads included."""
-        return self._state.received_bytes + sum(map(_size, self._downloading.values()))
+        return self._state.received_bytes + self._landing.half_bytes
 
     def _look_after(self) -> None:
         """Once a second: pause, deletions, numbers, the state file."""
@@ -455,8 +453,5 @@ class NoFeedThere(Conflict):
     """It cannot be followed."""
 
 
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
+def _is_small(task: Task) -> bool:
+    return task.size_bytes <= BUNDLED_BYTES_MAX and not task.failures

@@ -15,7 +15,6 @@ Phase = Literal["starting", "comparing", "following", "paused", "away", "stopped
 
 FILE: Final = "puller.json"
 PAUSED: Final = "paused"
-_ASIDE_SHOWN_MAX: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,3 @@ def why_paused(directory: Path) -> str | None:
         return (directory / PAUSED).read_text() or "`mainstay replica pause` was asked for here"
     except OSError:
         return None
-
-
-def shown_aside(keys: Sequence[str]) -> tuple[str, ...]:
-    return tuple(keys[-_ASIDE_SHOWN_MAX:])

@@ -59,6 +59,15 @@ class Tasks:
                 self._under_way.add(task)
             return task
 
+    def take_more(self, most: int, *, fits: Callable[[Task], bool]) -> list[Task]:
+        """What is ready as well and fits, without waiting. `done` or `again` must follow for each."""
+        with self._changed:
+            found: list[Task] = []
+            while len(found) < most and self._ready and not self._is_paused and fits(self._ready[0]):
+                found.append(self._ready.popleft())
+            self._under_way.update(found)
+            return found
+
     def done(self, task: Task) -> None:
         with self._changed:
             self._under_way.discard(task)

@@ -2,6 +2,7 @@
 
     GET  facts                              who this site is, and how far
     GET  objects/KEY                        its bytes, then the SHA-256 of what was sent; takes ranges
+    POST bundle                             several small objects
     GET  objects?prefix=P                   lines `SIZE KEY`, then `end COUNT`
     GET  feed?identity=I&after=N&wait_s=S   lines of the feed, and the position after them in a header
     POST ack                                how far the asking site is
@@ -39,6 +40,7 @@ _REQUESTS = counter("sites_requests_total", "Requests of other sites.", ["call",
 _SENT = counter("sites_sent_bytes_total", "Bytes of objects and lists sent to other sites.")
 _WAITING = gauge("sites_waiting", "Sites that wait for something new.")
 _QUERY_FIELDS_MAX = 8
+_LOOK_S = 1.0
 _NUMBER_DIGITS_MAX = 18
 
 
@@ -61,6 +63,8 @@ class Desk:
     facts: Callable[[str], Mapping[str, Any]]
     """For the site of that id."""
     is_paused: Callable[[str], bool]
+    hurries: Callable[[str], bool]
+    """Whether pushes wait for that site."""
     still_in: Callable[[Scope], None]
     """Raises `NotAllowed` when the site was removed meanwhile."""
     acknowledge: Callable[[str, Acknowledged], None]
@@ -128,6 +132,10 @@ class SitesDoor:
             async with self._rooms["objects"].one():
                 key = scope["path"].removeprefix(f"{ROOT}objects/")
                 await self._objects.send(key, dict(scope["headers"]).get(b"range"), answer)
+        elif call == "bundle":
+            async with self._rooms["objects"].one():
+                keys = _keys_in(await self._body(receive), most=self._settings.bundled_max)
+                await self._objects.send_bundle(keys, answer)
         elif call == "listing":
             self._refuse_paused(site_id)
             async with self._rooms["listing"].one():
@@ -153,29 +161,34 @@ class SitesDoor:
         asked = _query(scope)
         identity, after = asked.get("identity", ""), _number(asked.get("after", ""))
         wait_s = min(_number(asked.get("wait_s", "0")), self._settings.wait_s_max)
-        page = await self._page(identity, after, wait_s)
-        await self._threads.run(self._desk.still_in, scope)
+        hurries = self._desk.hurries(_site_id(scope))
+        gather_s = 0 if hurries else self._settings.gather_s
+        with _WAITING.track_inprogress():
+            page = await self._page(scope, identity, after, wait_s=wait_s, gather_s=gather_s)
         body = b"".join(entry.line for entry in page.entries)
         headers = [
             (b"content-type", b"text/plain"),
             (b"content-length", b"%d" % len(body)),
             (b"x-mainstay-position", b"%d" % page.position),
             (b"x-mainstay-now-ms", b"%d" % self._clock.now_ms()),
+            (b"x-mainstay-hurry", b"%d" % hurries),
         ]
         await answer.begin(200, headers)
         await answer.piece(body, is_last=True)
 
-    async def _page(self, identity: str, after: int, wait_s: float) -> Page:
-        """What follows the position; nothing when nothing came in time."""
+    async def _page(self, scope: Scope, identity: str, after: int, *, wait_s: float, gather_s: float) -> Page:
+        """What follows the position; nothing when nothing came in time. Looks who asks once a second."""
         until_s = self._clock.monotonic_s() + wait_s
-        with _WAITING.track_inprogress():
-            while True:
-                change = self._changes.now()
-                page = await self._threads.run(self._look, identity, after)
-                left_s = until_s - self._clock.monotonic_s()
-                if page.entries or left_s <= 0 or self._is_draining():
-                    return page
-                await self._changes.wait(change, min(left_s, 1.0))
+        while True:
+            change = self._changes.now()
+            await self._threads.run(self._desk.still_in, scope)
+            page = await self._threads.run(self._look, identity, after)
+            left_s = until_s - self._clock.monotonic_s()
+            if page.entries or left_s <= 0 or self._is_draining():
+                return page
+            await self._changes.wait(change, min(left_s, _LOOK_S))
+            if change.is_set():
+                await asyncio.sleep(gather_s)
 
     def _look(self, identity: str, after: int) -> Page:
         if self._feed.identity != identity:
@@ -224,7 +237,7 @@ def _call_of(scope: Scope) -> str:
             return "objects"
         return {"facts": "facts", "objects": "listing", "feed": "feed"}.get(name, "none")
     if scope["method"] == "POST":
-        return name if name in ("ack", "certificate") else "none"
+        return name if name in ("ack", "bundle", "certificate") else "none"
     return "none"
 
 
@@ -238,6 +251,13 @@ def _query(scope: Scope) -> dict[str, str]:
         return dict(parse_qsl(text, max_num_fields=_QUERY_FIELDS_MAX, strict_parsing=bool(text)))
     except ValueError:
         raise NotUnderstood("the query cannot be read") from None
+
+
+def _keys_in(said: object, *, most: int) -> list[str]:
+    keys = said.get("keys") if isinstance(said, dict) else None
+    if not isinstance(keys, list) or not 0 < len(keys) <= most or not all(isinstance(k, str) for k in keys):
+        raise NotUnderstood(f"a bundle is of 1 to {most} keys")
+    return keys
 
 
 def _number(text: str) -> int:

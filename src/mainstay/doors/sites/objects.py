@@ -1,10 +1,12 @@
 """Objects on the line: their bytes and then the SHA-256 of what was sent, and lists of them.
 
-A list ends with a line that says how many it has, so that nobody takes a part of it for the whole.
+Small ones come many at once: a line `SIZE KEY`, the bytes, their SHA-256; or `- KEY`, there is none; or
+`+ KEY`, too large for this. A list, and such an answer, ends with a line that says how many it has, so that
+nobody takes a part of it for the whole.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -84,6 +86,17 @@ class ObjectsForSites:
             raise ObjectChanged(f"object {key!r} ended at {at} of {stretch.end}")
         await answer.piece(total.digest(), is_last=True)
 
+    async def send_bundle(self, keys: Sequence[str], answer: Answer) -> None:
+        """Several small objects. Raises `Unavailable` before the first of them."""
+        few = max(1, self._settings.piece_bytes // self._settings.bundled_bytes_max)
+        parts = [keys[start : start + few] for start in range(0, len(keys), few)]
+        pieces = await self._threads.run(self._bundled, parts[0])
+        await answer.begin(200, [(b"content-type", b"application/octet-stream")])
+        for part in parts[1:]:
+            await answer.piece(b"".join(pieces))
+            pieces = await self._threads.run(self._bundled, part)
+        await answer.piece(b"".join([*pieces, b"end %d\n" % len(keys)]), is_last=True)
+
     async def send_list(self, prefix: str, answer: Answer) -> None:
         """Lines `SIZE KEY`, and `end COUNT`. Raises `Invalid`, `Unavailable` before the first."""
         found = self._listed(checked_prefix(prefix))
@@ -94,6 +107,22 @@ class ObjectsForSites:
             await answer.piece(b"".join(lines))
             lines = await self._next(found)
         await answer.piece(b"end %d\n" % count, is_last=True)
+
+    def _bundled(self, keys: Sequence[str]) -> list[bytes]:
+        pieces = []
+        for key in keys:
+            try:
+                size_bytes = self._size_bytes(key)
+                is_small = size_bytes <= self._settings.bundled_bytes_max
+                content = self._objects.get_bytes(key) if is_small else b""
+            except NoSuchObject:
+                pieces.append(f"- {key}\n".encode())
+                continue
+            if is_small:
+                pieces += [f"{len(content)} {key}\n".encode(), content, sha256(content).digest()]
+            else:
+                pieces.append(f"+ {key}\n".encode())
+        return pieces
 
     def _size_bytes(self, key: str) -> int:
         try:
