@@ -106,7 +106,11 @@ async def _unless_somebody_left(line: Line, primary: Primary, passage: Passage) 
     passage.moved()
     working = asyncio.create_task(_work(line, primary, passage, body))
     gone = asyncio.create_task(body.until_client_left())
-    dead = asyncio.create_task(line.wait_until_dead(primary, lambda: passage.moved_s))
+    dead = asyncio.create_task(
+        line.wait_until_dead(
+            primary, moved_s=lambda: passage.moved_s, has_begun=lambda: passage.was_read or passage.status > 0
+        )
+    )
     try:
         await asyncio.wait({working, gone, dead}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():

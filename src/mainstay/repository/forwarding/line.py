@@ -2,8 +2,9 @@
 
 Every wait has an end. To connect takes `connect_s_max`; a look has `look_s_max`. What is passed on may take
 long (a push is checked, a database that fails over is awaited), so there silence is not judged by itself:
-whoever waits asks beside it whether the primary is still alive, and gives up when it is not. A machine that
-vanished is noticed by TCP. Who found the primary away is believed by the others for a moment.
+whoever waits asks beside it whether the primary is still alive, and gives up when it is not: soon, as long as
+nothing has begun, and late after that. A machine that vanished is noticed by TCP. Who found the primary away
+is believed by the others, until somebody who asks every second finds it back.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from mainstay.repository.remote.calls import Session
 from mainstay.repository.remote.strict import BadFields, Fields, fields_of
 from mainstay.repository.remote.wire import Aside, Directory, Naming, NotServed, Patience, Wire
 from mainstay.repository.streams import ByteSink, ByteSource
+from mainstay.repository.threads import ended
 
 log = get_logger()
 
@@ -40,6 +42,11 @@ _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _READ_BYTES = 1 << 18
 _ANSWER_BYTES_MAX = 64 * 1024
 _OK = 200
+_NAME_S_MAX = 1.0
+"""To find out the address."""
+_LOOKS_MAX = 60
+_NOT_REACHED = ("unreachable", "timeout", "untrusted")
+_BROKEN_OFF = ("cut", "garbled")
 _KEEPALIVE = (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 5000))
 
 _AWAY = counter("forwarding_primary_away_total", "Times that the primary was not reached.", ["call"])
@@ -51,11 +58,14 @@ Headers = Iterable[tuple[bytes, bytes]]
 class Limits:
     connect_s_max: float = 1.5
     look_s_max: float = 4.0
-    silence_s: float = 1.5
+    silence_s: float = 1.0
     """After so much of it whoever waits asks whether the primary is alive."""
-    alive_s_max: float = 1.5
+    alive_s_max: float = 1.2
+    failures_max: int = 2
+    """So often that may be answered by silence, too, before anything has begun; `…_begun` afterwards."""
+    failures_max_begun: int = 10
     away_s: float = 1.0
-    """So long the others believe who found the primary away."""
+    """Between two looks whether a primary that was found away is back."""
     kept_s: float = 15.0
     """How long a connection that nobody uses is kept: less than the other end does."""
 
@@ -82,9 +92,11 @@ class Line:
         self._fresh: aiohttp.ClientSession | None = None
         self._alive_s: dict[str, float] = {}
         self._wires: dict[int, tuple[ssl.SSLContext, Wire]] = {}
-        self._away: dict[str, tuple[float, str]] = {}
+        self._away: dict[str, str] = {}
+        self._looking_out: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
+        await ended(*self._looking_out)
         for session in (self._kept, self._fresh):
             if session is not None:
                 await session.close()
@@ -100,7 +112,7 @@ class Line:
         except (aiohttp.ClientError, TimeoutError, OSError, Unavailable) as error:
             raise self._found_away(primary, "look", _text(error)) from error
         if status != _OK:
-            raise self._found_away(primary, "look", _sentence(status, body))
+            raise PrimaryAway(_sentence(status, body))
         try:
             return fields_of(body)
         except BadFields as error:
@@ -174,17 +186,21 @@ class Line:
                 aside=aside,
             )
         except NotServed as failed:
-            if failed.reason not in ("cut", "garbled"):
+            if failed.reason in _BROKEN_OFF:
+                raise
+            if failed.reason in _NOT_REACHED:
                 raise self._found_away(primary, "session", _text(failed)) from failed
-            raise
+            raise PrimaryAway(_text(failed.error)) from failed
         return result[0] if result else 0
 
-    async def wait_until_dead(self, primary: Primary, moved_s: Callable[[], float]) -> None:
+    async def wait_until_dead(
+        self, primary: Primary, *, moved_s: Callable[[], float], has_begun: Callable[[], bool]
+    ) -> None:
         """Return when the primary does not answer at all any more. `moved_s`: when something last came."""
-        failures = 0
-        while failures < 2:  # noqa: PLR2004 - once may be bad luck
-            await asyncio.sleep(self.limits.silence_s / 3)
-            if time.monotonic() - moved_s() < self.limits.silence_s:
+        limits, failures = self.limits, 0
+        while failures < (limits.failures_max_begun if has_begun() else limits.failures_max):
+            await asyncio.sleep(limits.silence_s / 3)
+            if time.monotonic() - moved_s() < limits.silence_s:
                 failures = 0
                 continue
             failures = 0 if await self._is_alive(primary) else failures + 1
@@ -204,15 +220,29 @@ class Line:
         return True
 
     def _refuse_if_away(self, primary: Primary) -> None:
-        until_s, why = self._away.get(primary.site_id, (0.0, ""))
-        if time.monotonic() < until_s:
+        why = self._away.get(primary.site_id)
+        if why is not None:
             raise PrimaryAway(why)
 
     def _found_away(self, primary: Primary, call: str, why: str) -> PrimaryAway:
         _AWAY.labels(call).inc()
-        log.warning("forwarding.primary_away", site=primary.name, call=call, because=why)
-        self._away = {primary.site_id: (time.monotonic() + self.limits.away_s, why)}
+        if primary.site_id not in self._away:
+            log.warning("forwarding.primary_away", site=primary.name, call=call, because=why)
+            self._away[primary.site_id] = why
+            task = asyncio.create_task(self._look_out_for(primary))
+            self._looking_out.add(task)
+            task.add_done_callback(self._looking_out.discard)
         return PrimaryAway(why)
+
+    async def _look_out_for(self, primary: Primary) -> None:
+        """Ask every second whether it is back. After a while the next request finds out by itself."""
+        try:
+            for _ in range(_LOOKS_MAX):
+                await asyncio.sleep(self.limits.away_s)
+                if await self._is_alive(primary):
+                    return
+        finally:
+            self._away.pop(primary.site_id, None)
 
     def _url(self, primary: Primary, path: str, query: str = "") -> URL:
         server = server_name_of(primary.site_id)
@@ -241,7 +271,11 @@ class Line:
                 socket_factory=_watched_socket,
                 **about_keeping,
             ),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s_max),
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                connect=self.limits.connect_s_max + _NAME_S_MAX,
+                sock_connect=self.limits.connect_s_max,
+            ),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
