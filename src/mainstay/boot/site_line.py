@@ -50,7 +50,7 @@ _THREADS: Final = 16
 """Of their own: where the database hangs, nothing else of this process waits."""
 _ANSWER_S_MAX: Final = 30.0
 _POSITION: Final = (
-    "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END"
+    "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text"
 )
 
 
