@@ -1,7 +1,6 @@
 """A push whose answer was lost, and which the HTTP library under `git` therefore sends once more."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

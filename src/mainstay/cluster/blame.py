@@ -78,7 +78,7 @@ def decide(view: View) -> Verdict:
 def should_send_away(verdict: Verdict, *, shared_ago_s: float) -> bool:
     """Whether requests that wait for the database here should go to another node at once.
 
-    `shared_ago_s`: how long ago the database was last away for everybody. When it comes back, one node sees it
+    `shared_ago_s`: how long ago the database was last away for everybody. When it is back, one node sees it
     first; the others look alone for a moment, and those who waited with them so long need not go.
     """
     return not verdict.takes_traffic and shared_ago_s >= FIND_AGAIN_S
