@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from mainstay.cluster.sites.deletions import Deletions
+from mainstay.cluster.sites.landing import DOWNLOADED, PULLED
 from mainstay.cluster.sites.line import FeedPage, Listed
 from mainstay.cluster.sites.positions import Acknowledged
 from mainstay.cluster.sites.puller import Puller
 from mainstay.cluster.sites.puller_state import PullerState, behind, pause, read_state, resume, write_state
 from mainstay.cluster.sites.tasks import Task, Tasks
+from mainstay.foundation import failpoints
 from mainstay.foundation.clock import SYSTEM, ManualClock
 from mainstay.foundation.errors import Conflict, Unavailable
 from mainstay.foundation.ids import new_ulid
@@ -321,6 +323,23 @@ def test_an_object_that_went_before_it_came_is_no_failure(upstream: Upstream, re
         upstream.gate.set()
         until(lambda: acknowledged(upstream))
     assert not replica.has(key)
+
+
+@pytest.mark.parametrize("point", [DOWNLOADED, PULLED])
+def test_what_fails_on_the_way_into_the_store_is_done_again(
+    upstream: Upstream, replica: Replica, point: str
+) -> None:
+    with replica.running():
+        until(lambda: acknowledged(upstream))
+        failpoints.arm(f"{point}=error")
+        try:
+            keys = [upstream.put() for _ in range(5)]
+            until(lambda: f"failpoint '{point}'" in replica.puller.state.because)
+            assert replica.puller.state.position < upstream.log.end
+        finally:
+            failpoints.arm("")
+        until(lambda: acknowledged(upstream))
+        assert replica.has(*keys)
 
 
 @pytest.mark.parametrize("seed", range(2))
