@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -284,6 +286,57 @@ def test_a_delayed_replica_is_promoted_to_the_moment_before_the_mistake(world: W
         wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
         del world.pushed["push-2"]
         assert world.push(world.berlin, 3), world.refusal
+
+
+@only_long
+def test_a_planned_failover_loses_no_push_and_goes_back_again(world: World) -> None:
+    assert world.add("--mode", "sync").returncode == 0
+    with world.berlin:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
+        with _pushing(world) as numbers:
+            done = world.paris.run("failover", "--to", "berlin", "--yes", "--json", check=False)
+            assert done.returncode == 0, done.stderr
+            wait_until(
+                lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people"
+            )
+        assert json.loads(done.stdout)["epoch"] == 2
+        assert json.loads(done.stdout)["paused_s"] < 30
+        assert numbers.failed == []
+        assert world.refs_of(world.berlin) == world.pushed
+        assert world.paris.get("/status")[0] == 503
+        wait_until(lambda: world.status(world.berlin)[0] == 0, timeout_s=_S_MAX, what="the old one follows")
+        assert world.status(world.berlin)[1]["replicas"][0]["is_synchronous"]
+        back = world.berlin.run("failover", "--to", "paris", "--yes", check=False)
+        assert back.returncode == 0, back.stderr
+        wait_until(lambda: world.paris.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
+        assert world.push(world.paris, 99), world.refusal
+        assert world.refs_of(world.paris) == world.pushed
+
+
+@dataclass
+class _Pushes:
+    failed: list[str]
+
+
+@contextmanager
+def _pushing(world: World) -> Iterator[_Pushes]:
+    """One after the other, by way of the first primary, for the length of the block."""
+    pushes, stop = _Pushes([]), threading.Event()
+
+    def push() -> None:
+        number = 10
+        while not stop.is_set():
+            if not world.push(world.paris, number):
+                pushes.failed.append(world.refusal)
+            number += 1
+
+    thread = threading.Thread(target=push)
+    thread.start()
+    try:
+        yield pushes
+    finally:
+        stop.set()
+        thread.join(2 * _S_MAX)
 
 
 def _cut_the_log(node: Node) -> None:

@@ -15,7 +15,7 @@ from mainstay.boot.addresses import http_url
 from mainstay.boot.managed_database import server_of
 from mainstay.boot.replicating import keep_up, let_others_catch_up
 from mainstay.boot.settings import NodeSettings, traffic_of
-from mainstay.boot.site_process import Lines
+from mainstay.boot.site_lines import Lines
 from mainstay.boot.sites import site_name
 from mainstay.boot.stores import Stores
 from mainstay.cluster.epochs.own import look_at
@@ -111,17 +111,35 @@ def carry_out(
     tell: Tell,
     to_time_ms: int | None = None,
     witness: Arbiter | None = None,
+    is_planned: bool = False,
 ) -> Promoted:
     """Make this site the primary, whatever of it is done already. Raises `NotPromotable`, `Superseded`, …"""
     if isinstance(made.decision, Refuse):
         raise NotPromotable(made.decision.because)
-    return _Promotion(stores, made, tell=tell, witness=witness).run(to_time_ms)
+    return _Promotion(stores, made, tell=tell, witness=witness, is_planned=is_planned).run(to_time_ms)
+
+
+def take_over(stores: Stores, giver: Site) -> Promoted:
+    """Become the primary because `giver` has handed over to us: nothing is missing here."""
+    because = f"{giver.name} has handed over"
+    made = Plan(
+        view=View(is_replica=True, primary=giver.name),
+        decision=Go(because),
+        price=Forecast(silent_s=None, missing_bytes=0, is_zero=True, because=because),
+        incomplete=(),
+        is_listing_complete=True,
+        primary=giver,
+        progress=Memory(stores.settings.data).progress(),
+    )
+    return carry_out(stores, made, tell=lambda line: log.info("promotion.told", says=line), is_planned=True)
 
 
 class _Promotion:
     """One run of the steps."""
 
-    def __init__(self, stores: Stores, made: Plan, *, tell: Tell, witness: Arbiter | None) -> None:
+    def __init__(
+        self, stores: Stores, made: Plan, *, tell: Tell, witness: Arbiter | None, is_planned: bool
+    ) -> None:
         self._stores = stores
         self._settings: NodeSettings = stores.settings
         self._memory = Memory(stores.settings.data)
@@ -129,6 +147,7 @@ class _Promotion:
         self._plan = made
         self._tell = tell
         self._witness = witness
+        self._is_planned = is_planned
         self._began_s = SYSTEM.monotonic_s()
         self._announced: Sequence[Outcome] = ()
         self._regained = 0
@@ -248,6 +267,7 @@ class _Promotion:
             site_address=http_url(self._settings),
             old_primary=self._progress.old_primary,
             old_primary_address=self._progress.old_primary_address,
+            is_planned=self._is_planned,
         )
         self._announced = announce("promote", facts, traffic=traffic_of(self._settings))
 

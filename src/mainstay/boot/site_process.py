@@ -15,25 +15,24 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, Final
 
-from mainstay.boot import child
+from mainstay.boot import child, promotion
 from mainstay.boot.managed_database import server_of
 from mainstay.boot.membership import secrets_of
 from mainstay.boot.replica import not_packs, pull_directory
 from mainstay.boot.replicating import Saying, credentials_of, keep_up, stream_of
-from mainstay.boot.settings import NodeSettings
+from mainstay.boot.site_lines import Lines, claim_in
 from mainstay.boot.state import SITES
 from mainstay.boot.station import station_of
 from mainstay.boot.stores import Stores
 from mainstay.cluster.enduring import bugs_as_outages
 from mainstay.cluster.epochs.own import look_at
-from mainstay.cluster.epochs.sentinel import MarkerSource, Peer, Sentinel
+from mainstay.cluster.epochs.sentinel import MarkerSource, Sentinel
 from mainstay.cluster.epochs.site import SiteFile
-from mainstay.cluster.reading_line import open_reading_line
 from mainstay.cluster.sites.admission import enlist
 from mainstay.cluster.sites.identity import SiteIdentity, site_id_in
 from mainstay.cluster.sites.line import Line
 from mainstay.cluster.sites.puller import Puller, everything
-from mainstay.cluster.sites.registry import Site, sites
+from mainstay.cluster.sites.registry import Site
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, NotFound, OutcomeUnknown, Unavailable
 from mainstay.foundation.logs import get_logger
@@ -42,13 +41,12 @@ from mainstay.ops.sites.following import Follow, Following
 from mainstay.ops.sites.losses import Heard, LastPush
 from mainstay.ops.sites.memory import Memory
 from mainstay.provision.postgresql import Primary, Server, Standby, Upstream
-from mainstay.storage.database.fence import Claim, Standing
+from mainstay.storage.database.fence import Standing
 from mainstay.storage.objects.opening import open_object_store
 
 log = get_logger()
 
 EVERY_S: Final = 1.0
-_LOOK_S_MAX: Final = 5.0
 _MENDED_EVERY: Final = 10
 """Turns between two looks at repositories that lack packs."""
 _STOP_S: Final = 10.0
@@ -59,79 +57,6 @@ def main() -> None:
         process = SiteProcess(stores)
         signal.signal(signal.SIGTERM, process.stop_soon)
         process.run(say_ready=child.say_ready)
-
-
-class LinePeer:
-    """Another site, as the sentinel asks it."""
-
-    def __init__(self, site: Site, line: Line) -> None:
-        self.name = site.name
-        self._line = line
-
-    def epoch(self) -> Claim | None:
-        return claim_in(self._line.facts().get("highest"))
-
-
-def claim_in(said: object) -> Claim | None:
-    """What another site said. None: it knows no epoch. Raises `Unavailable`."""
-    if said is None:
-        return None
-    try:
-        facts: Any = said
-        return Claim(int(facts["epoch"]), str(facts["site"]), str(facts["name"]), str(facts["url"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unavailable("what the other site says about its epoch cannot be read") from error
-
-
-class Lines:
-    """One line to each of the other sites, as the list has them; the last list while the database is away."""
-
-    def __init__(self, settings: NodeSettings) -> None:
-        """On a line of its own, which also reads where nothing can be committed."""
-        self._data = settings.data
-        self._reading = open_reading_line(settings.database_url, limit_s=_LOOK_S_MAX)
-        self._identity = SiteIdentity(settings.data)
-        self._lock = threading.Lock()
-        self._known: list[Site] = []
-        self._lines: dict[tuple[str, str], Line] = {}
-
-    def refresh(self) -> None:
-        """Raises `Unavailable`."""
-        found = sites(self._reading)
-        with self._lock:
-            self._known = found
-
-    def others(self) -> list[Site]:
-        """All that can be spoken to."""
-        standing = SiteFile(self._data).read()
-        me = standing.site_id if standing else ""
-        with self._lock:
-            return [site for site in self._known if site.id != me and site.sites_address]
-
-    def me(self) -> Site | None:
-        standing = SiteFile(self._data).read()
-        with self._lock:
-            return next((site for site in self._known if standing and site.id == standing.site_id), None)
-
-    def to(self, site: Site) -> Line:
-        key = (site.id, site.sites_address)
-        with self._lock:
-            if key not in self._lines:
-                self._lines[key] = Line(site.sites_address, self._identity, site_id=site.id)
-            return self._lines[key]
-
-    def by_id(self, site_id: str) -> Site | None:
-        return next((site for site in self.others() if site.id == site_id), None)
-
-    def peers(self) -> list[Peer]:
-        return [LinePeer(site, self.to(site)) for site in self.others()]
-
-    def close(self) -> None:
-        with self._lock:
-            lines = list(self._lines.values())
-        for line in lines:
-            line.close()
-        self._reading.close()
 
 
 def ask_others(stores: Stores) -> Standing | None:
@@ -285,6 +210,9 @@ class SiteProcess:
 
     # As replica
     def _follow(self, standing: Standing) -> None:
+        if standing.highest.site_id == standing.site_id:
+            self._take_over(standing)
+            return
         primary = self._lines.by_id(standing.highest.site_id)
         if primary is None:
             return
@@ -299,6 +227,19 @@ class SiteProcess:
             self._show_new_certificate()
         if self._server is not None and facts.get("role") == "primary":
             self._turn_to(standing, primary, said if isinstance(said, dict) else {})
+
+    def _take_over(self, standing: Standing) -> None:
+        """A planned failover: the primary has let its database follow, seen that everything is here, and says
+        that the next epoch is ours. Nobody but the site that our database is of may say that.
+        """
+        giver = self._lines.by_id(standing.own.site_id)
+        if giver is None or standing.own.epoch >= standing.highest.epoch:
+            return
+        facts = self._lines.to(giver).facts()
+        if facts.get("role") == "replica" and claim_in(facts.get("highest")) == standing.highest:
+            log.info("sites.taking_over", giver=giver.name, epoch=standing.highest.epoch)
+            self._pulling.rest()
+            promotion.take_over(self._stores, giver)
 
     def _remember(self, primary: Site, said: Mapping[str, Any]) -> None:
         me, push = self._lines.me(), said.get("last_push")

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "debug": "Tools for those who break things on purpose.",
     "dns": "Names that follow the primary.",
     "doctor": "Look for what is wrong, and for what is single.",
+    "failover": "Hand over to a replica, as planned.",
     "fsck": "Verify packs, manifests and the log of refs.",
     "job": "Look at the queue of jobs, and try again what failed.",
     "join": "Make this machine a node of a cluster.",

@@ -8,7 +8,7 @@ from mainstay.boot.replica import not_packs, progress_of
 from mainstay.boot.replica_look import clock_off_ms, directory_state, free_bytes
 from mainstay.boot.replicating import database_address, database_listen, forks_in, position, wants_look
 from mainstay.boot.settings import assemble
-from mainstay.boot.site_process import claim_in
+from mainstay.boot.site_lines import claim_in
 from mainstay.cluster.sites.puller_state import Behind, PullerState
 from mainstay.foundation.errors import Unavailable
 from mainstay.ops.sites.memory import Memory
