@@ -289,6 +289,35 @@ def test_a_delayed_replica_is_promoted_to_the_moment_before_the_mistake(world: W
 
 
 @only_long
+def test_an_old_primary_rejoins_without_a_full_copy_and_keeps_what_only_it_had(world: World) -> None:
+    assert world.add().returncode == 0
+    with world.berlin:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
+        world.berlin.kill()
+        assert world.push(world.paris, 1), world.refusal
+        world.paris.kill()
+        world.berlin.start()
+        assert world.promote("--yes").returncode == 0
+        only_there = world.pushed.pop("push-1")
+        wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
+        assert world.push(world.berlin, 2), world.refusal
+        world.paris.start()
+        done = world.paris.run("replica", "rejoin", "--json", check=False)
+        assert done.returncode == 0, done.stderr
+        diverged = json.loads(done.stdout)["diverged"]
+        assert [each["refs"] for each in diverged if each["kind"] == "push"] == [
+            [f"refs/heads/push-1 to {only_there}"]
+        ]
+        wait_until(lambda: world.status(world.berlin)[0] == 0, timeout_s=_S_MAX, what="it follows")
+        assert world.status(world.paris)[1]["role"] == "replica"
+        assert len(list((world.paris.data / "sites" / "diverged").iterdir())) == len(diverged)
+        again = world.paris.run("replica", "rejoin", check=False)
+        assert (again.returncode, "nothing to rejoin" in again.stderr) == (5, True)
+        assert world.push(world.berlin, 3), world.refusal
+        wait_until(lambda: world.refs_of(world.paris) == world.pushed, timeout_s=_S_MAX, what="it has it")
+
+
+@only_long
 def test_a_planned_failover_loses_no_push_and_goes_back_again(world: World) -> None:
     assert world.add("--mode", "sync").returncode == 0
     with world.berlin:

@@ -251,6 +251,27 @@ def remove(name: str, data: Path | None, as_json: bool) -> None:
     show({"site": site.name, "state": "removed"}, as_json=as_json, text=f"{site.name} is removed")
 
 
+@command.command("rejoin")
+@data_option
+@json_option
+def rejoin(data: Path | None, as_json: bool) -> None:
+    """Make a replica of this site, which was the primary and was superseded. The node may run.
+
+    What only this site had is kept and listed; the database is rewound, without a full copy.
+    """
+    with opened(data, orm=False) as stores:
+        from mainstay.boot.rejoin import rejoin as rejoined  # noqa: PLC0415 - `--help` does not pay for it
+
+        done = rejoined(stores)
+    lines = [f"This site is a replica of {done.primary} now."]
+    for each in done.diverged:
+        what = f"{each.project}, version {each.version} ({each.kind}) by {each.actor}, {iso8601(each.at_ms)}"
+        lines.append(f"only here: {what}: {', '.join(each.refs) or 'no ref'}")
+    if done.kept_in:
+        lines.append(f"The records of these are in {done.kept_in}, their packs in the object store.")
+    show(asdict(done), as_json=as_json, text="\n".join(lines))
+
+
 @command.command("why")
 @click.argument("project", metavar="GROUP/PROJECT")
 @data_option

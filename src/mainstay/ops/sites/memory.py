@@ -69,9 +69,11 @@ class Memory:
 
     def keep_lost(self, name: str, content: bytes) -> None:
         """The record of a push that a promotion lost."""
-        make_private_directory(self._directory)
-        make_private_directory(self._directory / "lost")
-        replace_file(self._directory / "lost" / name, content, durable=True)
+        self._keep("lost", name, content)
+
+    def keep_diverged(self, name: str, content: bytes) -> None:
+        """The record of a change that only this site had when it was made a replica."""
+        self._keep("diverged", name, content)
 
     def adding(self) -> Mapping[str, str] | None:
         """What `replica add` was given by the primary, so that a repeat needs no second token."""
@@ -80,6 +82,11 @@ class Memory:
 
     def note_adding(self, facts: Mapping[str, str]) -> None:
         self._write("adding.json", dict(facts), durable=True)
+
+    def _keep(self, folder: str, name: str, content: bytes) -> None:
+        make_private_directory(self._directory)
+        make_private_directory(self._directory / folder)
+        replace_file(self._directory / folder / name, content, durable=True)
 
     def _read(self, name: str) -> Any:
         """None: there is none."""
