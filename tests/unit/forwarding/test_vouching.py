@@ -7,7 +7,7 @@ import pytest
 
 from mainstay.access.actors import Actor, Kind
 from mainstay.access.policy import GitAction
-from mainstay.foundation.errors import MainstayError, NotFound, Unavailable
+from mainstay.foundation.errors import MainstayError, NotAllowed, NotFound, Unavailable
 from mainstay.product.accounts.identify import TooManyAttempts, WrongCredentials
 from mainstay.product.projects.admission import (
     NOBODY,
@@ -65,7 +65,7 @@ def test_whoever_may_is_admitted_at_a_version(credentials: Credentials) -> None:
     assert gate.identified == [(credentials, "192.0.2.7")]
 
 
-@pytest.mark.parametrize("refusal", [NotFound("no"), SignInNeeded("sign in")])
+@pytest.mark.parametrize("refusal", [NotFound("no"), NotAllowed("not with this token")])
 def test_what_was_not_counted_is_refused_without_a_reason(refusal: MainstayError) -> None:
     gate = Gate()
     gate.refusal = refusal
@@ -83,6 +83,14 @@ def test_what_was_counted_is_said_so_that_it_is_not_counted_twice() -> None:
     said = vouched_from(look(gate, Asked(UserAndSecret("ada", "x"), "ada/engine", "192.0.2.7")))
     assert isinstance(said.refusal, TooManyAttempts)
     assert (str(said.refusal), said.refusal.retry_after_s) == (str(gate.refusal), 60)
+
+
+def test_who_showed_nothing_is_asked_to_sign_in() -> None:
+    gate = Gate()
+    gate.refusal = SignInNeeded("sign in to see whether there is such a repository")
+    said = vouched_from(look(gate, Asked(NOBODY, "ada/engine", "192.0.2.7")))
+    assert isinstance(said.refusal, SignInNeeded)
+    assert str(said.refusal) == str(gate.refusal)
 
 
 def test_a_database_that_is_away_is_not_a_refusal() -> None:

@@ -2,8 +2,8 @@
 
 The primary is shown what the client showed (a password, a token, the fingerprint of a key that the client has
 proved to have at the replica), and answers who it is and at which version the repository is. Of refusals it
-says only those that were counted, so that nobody is counted twice; for all others the client's own request is
-sent on, and is refused in the ordinary way.
+says those that were counted, so that nobody is counted twice, and "sign in", which every client of git meets
+first; for all others the client's own request is sent on, and is refused in the ordinary way.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ from mainstay.product.projects.admission import (
     Credentials,
     GitGate,
     Nobody,
+    SignInNeeded,
     SshKey,
     UserAndSecret,
 )
@@ -28,6 +29,7 @@ from mainstay.repository.remote.strict import BadFields, Fields
 
 _ID_MAX = (1 << 63) - 1
 _SECRET_CHARACTERS_MAX = 10_000
+_WRONG = "wrong credentials"
 _RETRY_AFTER_S_MAX = 7 * 24 * 3600
 
 
@@ -92,7 +94,9 @@ class Vouching:
         try:
             return self._look(asked)
         except WrongCredentials:
-            return {"version": None, "refused": "wrong credentials"}
+            return {"version": None, "refused": _WRONG}
+        except SignInNeeded as needed:
+            return {"version": None, "refused": str(needed), "sign_in": True}
         except TooManyAttempts as banned:
             return {"version": None, "refused": str(banned), "retry_after_s": banned.retry_after_s}
         except (NotAllowed, NotFound, Invalid):
@@ -143,6 +147,8 @@ def _refusal_in(fields: Fields) -> MainstayError | None:
     if fields.has("retry_after_s"):
         retry_after_s = fields.whole("retry_after_s", least=0, most=_RETRY_AFTER_S_MAX)
         return TooManyAttempts(fields.text("refused"), retry_after_s=retry_after_s)
+    if fields.has("sign_in"):
+        return SignInNeeded(fields.text("refused"))
     return WrongCredentials() if fields.has("refused") else None
 
 
