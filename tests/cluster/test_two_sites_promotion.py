@@ -26,7 +26,7 @@ from support.long import only_long
 from support.managed import roomy_path
 from support.node import Node
 from support.replicas import ReplicaNode
-from support.servers import free_port, wait_until
+from support.servers import free_pair, free_port, wait_until
 
 __all__ = ["roomy_path"]
 
@@ -122,7 +122,7 @@ def world(roomy_path: Path, tmp_path: Path) -> Iterator[World]:
 
 def _free_address() -> str:
     """PostgreSQL takes the port after it."""
-    return f"127.0.0.1:{free_port() & ~1}"
+    return f"127.0.0.1:{free_pair()}"
 
 
 def test_a_synchronous_pair_loses_nothing_and_the_old_primary_is_fenced(world: World) -> None:
@@ -311,6 +311,11 @@ def test_an_old_primary_rejoins_without_a_full_copy_and_keeps_what_only_it_had(w
         wait_until(lambda: world.status(world.berlin)[0] == 0, timeout_s=_S_MAX, what="it follows")
         assert world.status(world.paris)[1]["role"] == "replica"
         assert len(list((world.paris.data / "sites" / "diverged").iterdir())) == len(diverged)
+        kept = world.paris.data / "sites" / "diverged"
+        wait_until(
+            lambda: list(kept.glob("*.adopted")), timeout_s=_S_MAX, what="the new primary has taken it"
+        )
+        assert _oid_of(world.berlin, b"refs/diverged/paris/") == [only_there]
         again = world.paris.run("replica", "rejoin", check=False)
         assert (again.returncode, "nothing to rejoin" in again.stderr) == (5, True)
         assert world.push(world.berlin, 3), world.refusal
@@ -340,6 +345,12 @@ def test_a_planned_failover_loses_no_push_and_goes_back_again(world: World) -> N
         wait_until(lambda: world.paris.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
         assert world.push(world.paris, 99), world.refusal
         assert world.refs_of(world.paris) == world.pushed
+
+
+def _oid_of(node: Node, prefix: bytes) -> list[str]:
+    """What the ledger has below the prefix."""
+    rows = server_of(node.data).rows("SELECT name, oid FROM ledger_ref", database="mainstay")
+    return [bytes(oid).hex() for name, oid in rows if bytes(name).startswith(prefix)]
 
 
 @dataclass

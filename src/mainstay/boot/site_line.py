@@ -139,6 +139,7 @@ class SiteLine:
             "database": self._position(),
             "now_ms": SYSTEM.now_ms(),
             "said": Memory(self._stores.settings.data).said() if sight.role == "primary" else None,
+            "diverged": list(Memory(self._stores.settings.data).diverged().values()),
             "you": {"name": you.name, "state": you.state, "mode": you.mode, "kind": you.kind},
         }
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, Final
 
-from mainstay.boot import child, promotion
+from mainstay.boot import adopting, child, promotion
 from mainstay.boot.managed_database import server_of
 from mainstay.boot.membership import secrets_of
 from mainstay.boot.replica import not_packs, pull_directory
@@ -165,6 +165,7 @@ class SiteProcess:
             self._memory.note_said(self._saying.now())
         if self._turns % _MENDED_EVERY == 0:
             self._mend()
+            self._adopt()
 
     def _renew_own(self) -> None:
         identity, me = SiteIdentity(self._stores.settings.data), self._lines.me()
@@ -192,6 +193,15 @@ class SiteProcess:
         back = [each for each in left if each not in missing and each not in behind]
         incomplete.reopen(self._stores.ledger, back)
         self._memory.note_incomplete([each for each in left if each not in back])
+
+    def _adopt(self) -> None:
+        """What other sites had alone when they rejoined."""
+        for site in self._lines.others():
+            line = self._lines.to(site)
+            try:
+                adopting.adopt(self._stores, site, line, line.facts().get("diverged"))
+            except (MainstayError, OutcomeUnknown) as failed:
+                log.debug("sites.not_adopted", site=site.name, because=str(failed))
 
     def _fetch_somewhere(self, key: str) -> None:
         target = self._stores.settings.data / "run" / "mend"
@@ -222,6 +232,8 @@ class SiteProcess:
         facts = self._lines.to(primary).facts()
         said = facts.get("said")
         self._remember(primary, said if isinstance(said, dict) else {})
+        if self._turns % _MENDED_EVERY == 0:
+            adopting.settle(self._stores)
         if SiteIdentity(self._stores.settings.data).is_due(now_ms=SYSTEM.now_ms()):
             self._lines.to(primary).renew()
             self._show_new_certificate()

@@ -146,3 +146,19 @@ def test_what_was_heard_is_remembered(tmp_path: Path) -> None:
     memory.note_heard(HEARD)
     assert Memory(tmp_path).heard() == HEARD
     assert json.dumps(as_answer(forecast(HEARD, HERE)))
+
+
+def test_what_only_this_site_had_is_offered_until_somebody_has_taken_it(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    assert memory.diverged() == {}
+    memory.keep_diverged("x-000000000002.json", b"two")
+    memory.keep_diverged("x-000000000001.json", b"one")
+    assert list(memory.diverged().values()) == ["one", "two"]
+    memory.note_adopted("x-000000000001.json")
+    assert Memory(tmp_path).diverged() == {"x-000000000002.json": "two"}
+    assert (tmp_path / "sites" / "diverged" / "x-000000000001.adopted").read_bytes() == b"one"
+
+
+def test_what_was_lost_is_kept_for_people(tmp_path: Path) -> None:
+    Memory(tmp_path).keep_lost("x-000000000003.json", b"three")
+    assert (tmp_path / "sites" / "lost" / "x-000000000003.json").read_bytes() == b"three"

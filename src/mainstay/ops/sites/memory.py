@@ -16,6 +16,8 @@ from mainstay.ops.sites.losses import Heard, LastPush
 from mainstay.ops.sites.promotion import Progress, progress_in, progress_said
 
 _FILE_BYTES_MAX: Final = 1 << 20
+_OFFERED_MAX: Final = 20
+_RECORD_BYTES_MAX: Final = 64 * 1024
 
 
 class MemoryUnreadable(Conflict):
@@ -74,6 +76,16 @@ class Memory:
     def keep_diverged(self, name: str, content: bytes) -> None:
         """The record of a change that only this site had when it was made a replica."""
         self._keep("diverged", name, content)
+
+    def diverged(self) -> dict[str, str]:
+        """Those that no other site has taken yet, by their names; a few at a time."""
+        files = sorted((self._directory / "diverged").glob("*.json"))[:_OFFERED_MAX]
+        return {file.name: file.read_text() for file in files if file.stat().st_size <= _RECORD_BYTES_MAX}
+
+    def note_adopted(self, name: str) -> None:
+        """The new primary has it: it is kept, and offered no more."""
+        file = self._directory / "diverged" / name
+        file.rename(file.with_suffix(".adopted"))
 
     def adding(self) -> Mapping[str, str] | None:
         """What `replica add` was given by the primary, so that a repeat needs no second token."""
