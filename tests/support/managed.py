@@ -30,9 +30,9 @@ _ROOM_BYTES = 2 * 1024**3
 
 
 @contextmanager
-def roomy_directory() -> Iterator[Path]:
+def roomy_directory(*, on_disk: bool = False) -> Iterator[Path]:
     """One that others may pass through, unlike `tmp_path`; short, because sockets are in it."""
-    has_room = _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _ROOM_BYTES
+    has_room = not on_disk and _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _ROOM_BYTES
     directory = Path(tempfile.mkdtemp(prefix="managed-", dir=_IN_MEMORY if has_room else None))
     directory.chmod(0o711)
     try:
