@@ -323,6 +323,23 @@ def test_an_old_primary_rejoins_without_a_full_copy_and_keeps_what_only_it_had(w
 
 
 @only_long
+def test_a_cache_keeps_what_its_pattern_names_and_serves_everything(world: World) -> None:
+    other = world.paris.clone_url("root/other", secret=world.password)
+    world.git("push", other, "HEAD:refs/heads/main", cwd=world.work)
+    assert world.add("--cache", "root/eng*").returncode == 0
+    with world.berlin:
+        assert world.push(world.paris, 1), world.refusal
+        packs = world.berlin.data / "objects" / "repositories"
+        wait_until(lambda: len(list(packs.glob("*/packs/*.pack"))) == 2, timeout_s=_S_MAX, what="its packs")
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the cache is well")
+        assert len(list(packs.iterdir())) == 1
+        wait_until(lambda: world.refs_of(world.berlin) == world.pushed, timeout_s=_S_MAX, what="the kept one")
+        here = world.berlin.clone_url("root/other", secret=world.password)
+        assert list(world.git.refs(here)) == ["HEAD", "refs/heads/main"]
+        assert world.promote("--yes", "--force").returncode == 5
+
+
+@only_long
 def test_a_planned_failover_loses_no_push_and_goes_back_again(world: World) -> None:
     assert world.add("--mode", "sync").returncode == 0
     with world.berlin:

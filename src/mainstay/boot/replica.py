@@ -33,7 +33,7 @@ from mainstay.cluster.sites.admission import issued_in, said_by
 from mainstay.cluster.sites.identity import SiteIdentity
 from mainstay.cluster.sites.line import Line
 from mainstay.cluster.sites.puller import Puller, everything
-from mainstay.cluster.sites.puller_state import PullerState
+from mainstay.cluster.sites.puller_state import FILE, PullerState
 from mainstay.cluster.sites.registry import Site, SiteKind, SiteMode, checked
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import Unavailable
@@ -60,7 +60,7 @@ Tell = Callable[[str], None]
 
 
 def not_packs(key: str) -> bool:
-    """What a cache has at once; packs come when somebody asks for them."""
+    """What a cache has at once; its service takes the packs that are wanted."""
     return not key.startswith("repositories/")
 
 
@@ -203,8 +203,11 @@ def _copy_everything(settings: NodeSettings, given: Mapping[str, str], *, tell: 
             tell("objects: the running service goes on with them")
             return 0
         objects = open_object_store(settings.object_store)
-        wants = everything if given["kind"] == "replica" else not_packs
-        return copy_objects(line, objects, data, wants=wants, tell=tell)
+        if given["kind"] == "replica":
+            return copy_objects(line, objects, data, wants=everything, tell=tell)
+        copied = copy_objects(line, objects, data, wants=not_packs, tell=tell)
+        (pull_directory(data) / FILE).unlink(missing_ok=True)  # the service compares, and takes what matches
+        return copied
     finally:
         line.close()
 

@@ -9,9 +9,10 @@ itself, without a restart of anything.
 A turn that fails is logged and tried again a second later. Which role it is, is asked at each turn.
 """
 
+import json
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ from mainstay.ops.sites import following, incomplete
 from mainstay.ops.sites.following import Follow, Following
 from mainstay.ops.sites.losses import Heard, LastPush
 from mainstay.ops.sites.memory import Memory
+from mainstay.ops.sites.patterns import matches
 from mainstay.provision.postgresql import Primary, Server, Standby, Upstream
 from mainstay.storage.database.fence import Standing
 from mainstay.storage.objects.opening import open_object_store
@@ -50,6 +52,7 @@ EVERY_S: Final = 1.0
 _MENDED_EVERY: Final = 10
 """Turns between two looks at repositories that lack packs."""
 _STOP_S: Final = 10.0
+_KEPT_MAX: Final = 100_000
 
 
 def main() -> None:
@@ -227,7 +230,7 @@ class SiteProcess:
         if primary is None:
             return
         me = self._lines.me()
-        wants = everything if me is None or me.kind == "replica" else not_packs
+        wants = everything if me is None or me.kind == "replica" else Kept(self._stores, me.patterns)
         self._pulling.towards(primary, self._lines.to(primary), wants=wants)
         facts = self._lines.to(primary).facts()
         said = facts.get("said")
@@ -301,6 +304,38 @@ class SiteProcess:
         )
         credentials = credentials_of(self._stores.settings.data)
         standby.follow(upstream, credentials, delay_s=me.delay_s if me else 0)
+
+
+class Kept:
+    """Which keys a cache is to have: all but packs, and the packs of projects that its patterns name."""
+
+    def __init__(self, stores: Stores, patterns: Sequence[str]) -> None:
+        self._stores = stores
+        self._patterns = patterns
+        self._lock = threading.Lock()
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, key: str) -> bool:
+        """A repository whose row has not come yet is taken: too much does no harm."""
+        if not_packs(key):
+            return True
+        uid = key.split("/")[1]
+        with self._lock:
+            if uid in self._known:
+                return self._known[uid]
+        path = self._path_of(uid)
+        is_kept = path is None or matches(self._patterns, path)
+        with self._lock:
+            if path is not None:
+                if len(self._known) >= _KEPT_MAX:
+                    self._known.clear()
+                self._known[uid] = is_kept
+        return is_kept
+
+    def _path_of(self, uid: str) -> str | None:
+        with self._stores.database.read() as tx:
+            row = tx.row("SELECT identity FROM ledger_repository WHERE uid = ?", (uid,))
+        return str(json.loads(row[0]).get("full_path", "")) if row else None
 
 
 class Pulling:
