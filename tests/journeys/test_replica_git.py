@@ -307,6 +307,30 @@ def test_without_the_primary_reads_go_on_and_a_promotion_lets_pushes_in(
     assert sites.berlin.pids() == before
 
 
+def test_the_old_primary_comes_back_and_sends_everything_on(sites: Sites, ada: Person, work: Path) -> None:
+    """After the test before: whoever still goes to the old name reaches the new primary."""
+    sites.paris.launch()
+    wait_until(
+        lambda: role_of(sites.paris) == "superseded", timeout_s=_S_MAX * 2, what="paris to know of berlin"
+    )
+    ways = by_both(sites, ada, new_path())
+    for way in ("http at paris", "ssh at paris"):
+        oid = ada.git.commit(work, f"late-{way}.txt", "late\n")
+        pushed = ada.git.try_("push", ways[way], "HEAD:main", cwd=work)
+        assert pushed, pushed.err
+        for other in ways.values():
+            assert ada.git.refs(other)["refs/heads/main"] == oid
+    status, page = sites.paris.get("/", headers={"Accept": "text/html"})
+    assert (status, b"Another site is the primary now" in page) == (503, True)
+
+
+def role_of(node: Node) -> str:
+    try:
+        return str(json.loads(node.get("/status")[1])["role"])
+    except OSError:
+        return ""
+
+
 def is_whole(sites: Sites, ada: Person, path: str) -> bool:
     """Whether the replica has served it by itself."""
     count_before = len(events(sites.berlin, "forwarding.passed_on"))
