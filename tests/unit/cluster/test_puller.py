@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mainstay.cluster.sites.deletions import Deletions
-from mainstay.cluster.sites.landing import DOWNLOADED, PULLED
+from mainstay.cluster.sites.landing import DOWNLOADED, PULLED, BeingPulled, Landing
 from mainstay.cluster.sites.line import FeedPage, Listed
 from mainstay.cluster.sites.positions import Acknowledged
 from mainstay.cluster.sites.puller import Puller
@@ -390,6 +390,62 @@ def _copy_living(source: Path, target: Path) -> None:
 
 
 # Its parts
+def test_one_at_a_time_has_the_place_of_a_key(tmp_path: Path) -> None:
+    store = MemoryStore()
+    one, other = Landing(store, tmp_path), Landing(store, tmp_path)
+    for each in (one, other):
+        each.prepare()
+    key = pack_key()
+    with one.place(key) as partial:
+        for each in (one, other):
+            with pytest.raises(BeingPulled), each.place(key):
+                pass
+        with other.place(pack_key()) as elsewhere:
+            assert elsewhere != partial
+        partial.write_bytes(b"content")
+        assert one.half_bytes == 7
+        assert one.store(key, partial) == 7
+    with other.place(key) as partial:
+        assert partial.read_bytes() == b""
+    assert store.get_bytes(key) == b"content"
+
+
+def test_what_the_store_has_is_not_written_to(tmp_path: Path) -> None:
+    """As a crash leaves it between the store's link and the end of the other name."""
+    store = DirectoryStore(tmp_path / "objects")
+    landing = Landing(store, tmp_path)
+    landing.prepare()
+    key = pack_key()
+    with landing.place(key) as partial:
+        partial.write_bytes(b"content")
+        store.put(key, partial)
+    assert partial.stat().st_nlink == 2
+    with pytest.raises(BeingPulled), landing.place(key):
+        pass
+    with landing.place(key) as partial:
+        partial.write_bytes(b"other")
+    assert store.get_bytes(key) == b"content"
+
+
+def test_an_object_that_is_listed_and_in_the_feed_is_pulled_once(upstream: Upstream, tmp_path: Path) -> None:
+    """Stored between the beginning of a comparison and its list."""
+    late = [b"x" * 100_000 for _ in range(20)]
+    keys: list[str] = []
+    facts = upstream.facts
+
+    def facts_and_more() -> Mapping[str, Any]:
+        found = facts()
+        keys.extend(upstream.put(content) for content in late)
+        return found
+
+    upstream.facts = facts_and_more  # type: ignore[method-assign]
+    replica = Replica(tmp_path / "replica", upstream, DirectoryStore(tmp_path / "objects"))
+    with replica.running():
+        until(lambda: acknowledged(upstream))
+    assert [replica.store.get_bytes(key) for key in keys] == late
+    assert replica.puller.state.pulled == len(keys)
+
+
 def test_who_failed_waits_longer_each_time() -> None:
     clock = ManualClock()
     tasks = Tasks(monotonic_s=clock.monotonic_s)

@@ -3,8 +3,13 @@
 A half download is gone on with by the next life of the process, but not after a boot of the machine: it was
 not synced. Other bytes under a key of the primary are set aside, never dropped, because this site may have
 been a primary itself.
+
+One at a time has the place of a key, of all threads and processes: a comparison and the feed may name the
+same object, and the puller of yesterday's primary may not have ended yet.
 """
 
+import fcntl
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mainstay.foundation.boots import boot_id
+from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.logs import get_logger
 from mainstay.storage.objects import KeyTaken, ObjectStore
@@ -23,6 +29,10 @@ DOWNLOADED: Final = declare("sites.downloaded", "an object of the primary is her
 PULLED: Final = declare("sites.pulled", "an object of the primary is in the store, not yet counted as done")
 
 _NAMED_MAX: Final = 100
+
+
+class BeingPulled(Unavailable):
+    """Somebody else has that place. When he leaves, the object is there, or the place is free."""
 
 
 class Landing:
@@ -44,20 +54,21 @@ class Landing:
         if boot and mark.exists() and mark.read_text() == boot:
             return
         for file in folder.iterdir():
-            file.unlink()
+            file.unlink(missing_ok=True)
         mark.write_text(boot)
 
     @contextmanager
     def place(self, key: str) -> Iterator[Path]:
-        """A file for the object, perhaps with a half of it."""
+        """A file for the object, perhaps with a half of it. Raises `BeingPulled`."""
         partial = self._directory / "partial" / sha256(key.encode()).hexdigest()[:40]
-        with self._lock:
-            self._under_way.add(partial)
-        try:
-            yield partial
-        finally:
+        with _held(partial):
             with self._lock:
-                self._under_way.discard(partial)
+                self._under_way.add(partial)
+            try:
+                yield partial
+            finally:
+                with self._lock:
+                    self._under_way.discard(partial)
 
     def store(self, key: str, partial: Path) -> int:
         """Give the object its key, durably; return its size."""
@@ -86,6 +97,32 @@ class Landing:
         log.warning("sites.object_set_aside", key=key, kept_in=str(target))
         self.set_aside.append(key)
         del self.set_aside[:-_NAMED_MAX]
+
+
+@contextmanager
+def _held(partial: Path) -> Iterator[None]:
+    """The file, made if it is not there, locked for us. It is never one that the store has, too."""
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BeingPulled("this object is on its way already") from None
+        facts = os.fstat(descriptor)
+        if facts.st_nlink > 1:  # somebody died between giving it to the store and taking the name away
+            partial.unlink(missing_ok=True)
+        if facts.st_nlink != 1 or not _is_at(partial, facts.st_ino):
+            raise BeingPulled("this object has just come")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(file: Path, inode: int) -> bool:
+    try:
+        return file.stat().st_ino == inode
+    except FileNotFoundError:
+        return False
 
 
 def _size(file: Path) -> int:

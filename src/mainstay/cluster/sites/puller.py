@@ -15,12 +15,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TextIO
 
 from mainstay.cluster.enduring import bugs_as_outages
 from mainstay.cluster.private_files import make_private_directory
 from mainstay.cluster.sites.deletions import Deletions
-from mainstay.cluster.sites.landing import Landing
+from mainstay.cluster.sites.landing import BeingPulled, Landing
 from mainstay.cluster.sites.line import FeedPage, Listed
 from mainstay.cluster.sites.positions import Acknowledged
 from mainstay.cluster.sites.progress import Progress
@@ -227,12 +227,18 @@ class Puller:
         self._enter("comparing")
         with self._lock:
             self._state = replace(self._state, compared=0, missing=0)
-        for listed in self._line.listing(""):
-            self._tasks.pause(False)
-            if self._wants(listed.key):
-                self._compare_one(listed, identity, stop)
-            if stop.is_set() or why_paused(self._directory) is not None:
-                return
+        missing = self._directory / "missing"
+        with missing.open("w") as out:  # first to a file: nobody holds a list open while objects come
+            for listed in self._line.listing(""):
+                self._look_for(listed, out)
+                if stop.is_set():
+                    return
+        self._tasks.pause(False)
+        with missing.open() as lines:
+            for line in lines:
+                size, _, key = line.rstrip("\n").partition(" ")
+                if not self._put_when_there_is_room(Task(key, int(size), 0, feed=identity), stop):
+                    return
         log.info("sites.compared", compared=self._state.compared, missing=self._state.missing)
         with self._lock:
             self._progress = Progress(0)
@@ -240,18 +246,26 @@ class Puller:
         self._enter("following")
         self._settle_comparison()
 
-    def _compare_one(self, listed: Listed, identity: str, stop: threading.Event) -> None:
+    def _look_for(self, listed: Listed, missing: TextIO) -> None:
+        if not self._wants(listed.key):
+            return
         is_missing = self._store.size_bytes(listed.key) != listed.size_bytes
+        if is_missing:
+            missing.write(f"{listed.size_bytes} {listed.key}\n")
         with self._lock:
             self._state = replace(
                 self._state,
                 compared=self._state.compared + 1,
                 missing=self._state.missing + int(is_missing),
             )
-        while is_missing and not stop.is_set():
-            if self._tasks.wait_below(self._window_max, _STEP_S):
-                self._tasks.put(Task(listed.key, listed.size_bytes, 0, feed=identity))
-                return
+
+    def _put_when_there_is_room(self, task: Task, stop: threading.Event) -> bool:
+        """False: it is to stop, or to rest."""
+        while not self._tasks.wait_below(self._window_max, _STEP_S):
+            if stop.is_set() or why_paused(self._directory) is not None:
+                return False
+        self._tasks.put(task)
+        return not stop.is_set()
 
     def _settle_comparison(self) -> None:
         """When all that it found is here: from now on there is a position."""
@@ -309,6 +323,8 @@ class Puller:
         try:
             with bugs_as_outages("sites.puller_broke"):
                 self._pull(task, content)
+        except BeingPulled:
+            self._tasks.again(task)
         except (MainstayError, OSError) as failed:
             _FAILED.inc()
             log.warning("sites.pull_failed", key=task.key, because=str(failed), failures=task.failures)

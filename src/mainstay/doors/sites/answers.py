@@ -22,6 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
+_PART_BYTES: Final = 128 * 1024
 _STATUSES: Final[Sequence[tuple[type[Exception], int]]] = (
     (FeedGone, 410),
     (Invalid, 400),
@@ -52,9 +53,12 @@ class Answer:
         await self._within({"type": "http.response.start", "status": status, "headers": every})
 
     async def piece(self, body: bytes, *, is_last: bool = False) -> None:
-        """Waits until the connection can take more."""
+        """Waits until the connection can take more; the limit is on each small part of it."""
         self.sent_bytes += len(body)
-        await self._within({"type": "http.response.body", "body": body, "more_body": not is_last})
+        *parts, last = [body[at : at + _PART_BYTES] for at in range(0, len(body), _PART_BYTES)] or [b""]
+        for part in parts:
+            await self._within({"type": "http.response.body", "body": part, "more_body": True})
+        await self._within({"type": "http.response.body", "body": last, "more_body": not is_last})
 
     async def tell(self, status: int, facts: Mapping[str, Any], headers: Headers = ()) -> None:
         """A whole answer in JSON."""
