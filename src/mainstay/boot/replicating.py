@@ -27,6 +27,7 @@ from mainstay.cluster.sites.identity import SiteIdentity, server_name_of
 from mainstay.cluster.sites.positions import Positions
 from mainstay.cluster.sites.registry import NoSuchSite, Site, change, sites
 from mainstay.foundation.clock import SYSTEM
+from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.logs import get_logger
 from mainstay.ops.sites import waiting
 from mainstay.ops.sites.preflight import PrimaryFacts, texts_of
@@ -49,6 +50,7 @@ _NEAR_BYTES: Final = 64 * 1024
 _VERSION_UNIT: Final = 10_000
 _TOLD_S_MAX: Final = 2.0
 _POLL_S: Final = 0.05
+_REST: Final = "UPDATE cluster_site SET state = 'paused' WHERE name = %s AND state <> 'removed' RETURNING id"
 _SIZES: Final = (
     "SELECT current_setting('server_version_num')::int,"
     " (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE datallowconn)::bigint,"
@@ -115,17 +117,25 @@ def let_follow(settings: NodeSettings, site_id: str) -> None:
 def rest(settings: NodeSettings, name: str) -> str:
     """Let pushes go on without a site, which may be dead: what waits for it would wait for ever. Its id.
 
-    The list says so before anybody stops waiting, and a site that is there gets to know it first. Works with
-    PostgreSQL alone, because nodes cannot even read while the only answer to their commits is silence.
+    The list says so before anybody stops waiting, and a site that is there gets to know it first; unless a
+    commit that waits already has the row locked. Works with PostgreSQL alone, because nodes cannot even read
+    while the only answer to their commits is silence.
     Raises `NoSuchSite`, `SiteFenced`.
     """
     fence_of(settings.data).check()
     server = server_of(settings.data)
     with nullcontext() if server.is_running() else server:
+        primary = Primary(server)
         site_id = _rested(server, name)
+        if site_id is None:
+            stuck = stream_of(_id_of(server, name))
+            primary.set_synchronous([each for each in server.wishes.synchronous if each != stuck])
+            site_id = _rested(server, name)
+        if site_id is None:
+            raise ListLocked("the list of sites is locked by something else: try again")
         stream = stream_of(site_id)
         if stream in server.wishes.synchronous:
-            primary, until_s = Primary(server), SYSTEM.monotonic_s() + _TOLD_S_MAX
+            until_s = SYSTEM.monotonic_s() + _TOLD_S_MAX
             while not _has_all(primary, stream) and SYSTEM.monotonic_s() < until_s:
                 time.sleep(_POLL_S)
             primary.set_synchronous([each for each in server.wishes.synchronous if each != stream])
@@ -133,15 +143,35 @@ def rest(settings: NodeSettings, name: str) -> str:
     return site_id
 
 
-def _rested(server: Server, name: str) -> str:
+def _rested(server: Server, name: str) -> str | None:
+    """Its id; None: somebody has the row locked."""
+    from psycopg import errors  # noqa: PLC0415 - a driver that only its users pay for
+
     with server.connected(OWNER) as connection:  # its commits wait for nobody
-        row = connection.execute(
-            "UPDATE cluster_site SET state = 'paused' WHERE name = %s AND state <> 'removed' RETURNING id",
-            (name,),
-        ).fetchone()
+        connection.execute("SET lock_timeout = '2s'")
+        try:
+            row = connection.execute(_REST, (name,)).fetchone()
+        except errors.LockNotAvailable:
+            return None
     if row is None:
-        raise NoSuchSite(f"there is no site {name!r}: `mainstay replica status` lists them")
+        raise _unknown(name)
     return str(row[0])
+
+
+def _id_of(server: Server, name: str) -> str:
+    found = "SELECT id FROM cluster_site WHERE name = %s AND state <> 'removed'"
+    rows = server.rows(found, (name,), database=OWNER)
+    if not rows:
+        raise _unknown(name)
+    return str(rows[0][0])
+
+
+def _unknown(name: str) -> NoSuchSite:
+    return NoSuchSite(f"there is no site {name!r}: `mainstay replica status` lists them")
+
+
+class ListLocked(Unavailable):
+    """Nobody could be told to rest."""
 
 
 def _has_all(primary: Primary, stream: str) -> bool:
