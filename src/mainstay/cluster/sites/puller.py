@@ -87,7 +87,9 @@ class Upstream(Protocol):
 
     def feed(self, identity: str, after: int, *, wait_s: int) -> FeedPage: ...
 
-    def download(self, key: str, target: Path) -> None: ...
+    def download(self, key: str, target: Path) -> None:
+        """Into that very file, which is locked: another one in its place would not be."""
+        ...
 
     def bundle(self, keys: Sequence[str]) -> Mapping[str, bytes | None]: ...
 
@@ -344,6 +346,9 @@ class Puller:
         if self._store.size_bytes(task.key) == task.size_bytes:
             return
         with self._landing.place(task.key) as partial:
+            if self._store.size_bytes(task.key) == task.size_bytes:  # it came while we came here
+                partial.unlink(missing_ok=True)
+                return
             try:
                 if content is None:
                     self._line.download(task.key, partial)
