@@ -4,7 +4,6 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ import asyncssh
 
 from mainstay.access.actors import Actor
 from mainstay.doors.ssh.conversation import Asked, Conversations
+from mainstay.doors.ssh.replica import ReplicaSessions
 from mainstay.doors.ssh.session import Channel, Session, Valve
 from mainstay.doors.ssh.settings import SshSettings
 from mainstay.foundation.errors import MainstayError
@@ -29,6 +29,8 @@ _REFUSED = counter("ssh_connections_refused_total", "Connections closed at once,
 
 _WINDOW_BYTES = 2 * 1024 * 1024
 _PACKET_BYTES_MAX = 32 * 1024
+_OWN_LOOK_S_MAX = 1.5
+"""On a replica, where somebody else can be asked."""
 
 
 class Crowd:
@@ -100,10 +102,10 @@ class Connection(asyncssh.SSHServer):
         gate: GitGate,
         threads: Executor,
         waiting: Waiting,
-        known_elsewhere: Callable[[str, str], Awaitable[bool]] | None = None,
+        elsewhere: ReplicaSessions | None = None,
     ) -> None:
-        """`known_elsewhere` is asked about a fingerprint (and for which address) that is not known here."""
-        self._known_elsewhere = known_elsewhere
+        """On a replica `elsewhere` is asked about a key that is not known here, or cannot be looked up."""
+        self._elsewhere = elsewhere
         self._waiting = waiting
         self._crowd = crowd
         self._settings = crowd.settings
@@ -161,7 +163,7 @@ class Connection(asyncssh.SSHServer):
         if username != self._settings.user or self._keys_offered > self._settings.keys_offered_max:
             return False
         fingerprint = key.get_fingerprint()
-        if await self._owner_of(fingerprint) is None and not await self._is_known_elsewhere(fingerprint):
+        if not await self._is_somebodys(fingerprint):
             return False
         # asyncssh checks the signature right after this, before it looks at another offer; so the key
         # noted last is the one that `auth_completed` is about.
@@ -220,8 +222,18 @@ class Connection(asyncssh.SSHServer):
             log.warning("ssh.key_not_looked_up", reason=str(error))
             return None
 
-    async def _is_known_elsewhere(self, fingerprint: str) -> bool:
-        return self._known_elsewhere is not None and await self._known_elsewhere(fingerprint, self.address)
+    async def _is_somebodys(self, fingerprint: str) -> bool:
+        elsewhere = self._elsewhere
+        if elsewhere is None or not elsewhere.is_passive:
+            return await self._owner_of(fingerprint) is not None
+        look = partial(self._gate.owner_of_key, fingerprint)
+        try:
+            async with asyncio.timeout(_OWN_LOOK_S_MAX):
+                if await asyncio.get_running_loop().run_in_executor(self._threads, look) is not None:
+                    return True
+        except (MainstayError, TimeoutError) as error:
+            log.warning("ssh.key_not_looked_up", reason=str(error) or "no answer in time")
+        return await elsewhere.is_known(fingerprint, self.address)
 
     def _be_patient_for(self, seconds: float) -> None:
         if self._patience:

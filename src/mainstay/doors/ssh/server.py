@@ -129,7 +129,7 @@ async def serve(
             gate=gate,
             threads=threads,
             waiting=waiting,
-            known_elsewhere=elsewhere.is_known if elsewhere else None,
+            elsewhere=elsewhere,
         )
 
     options = await asyncio.to_thread(_options, connection, host_keys, settings)

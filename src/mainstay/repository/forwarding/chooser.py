@@ -1,5 +1,6 @@
 """Find out what is needed to decide about a request, and decide."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,6 +18,9 @@ from mainstay.repository.threads import Threads
 log = get_logger()
 
 _THREADS = 8
+_HERE_S_MAX = 1.5
+_BLIND_S = 4.0
+"""So long nobody looks again into a database of our own that did not answer."""
 
 
 class Answer(Protocol):
@@ -61,6 +65,7 @@ class Chooser(Generic[Heard]):
         self._holdings = holdings
         self._read = read
         self._threads = Threads(_THREADS)
+        self._blind_until_s = float("-inf")
 
     def close(self) -> None:
         self._threads.close()
@@ -96,10 +101,15 @@ class Chooser(Generic[Heard]):
         repository_id, version = answer.repository_id, answer.version
         if repository_id is None or version is None:
             return None
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._blind_until_s:
+            return None
         try:
-            return await self._threads.run(self._look_here, repository_id, version)
-        except Unavailable:
-            return None  # this site's own database is away: the primary serves
+            async with asyncio.timeout(_HERE_S_MAX):
+                return await self._threads.run(self._look_here, repository_id, version)
+        except (Unavailable, TimeoutError):  # this site's own database is away: the primary serves
+            self._blind_until_s = now_s + _BLIND_S
+            return None
 
     def _look_here(self, repository_id: int, version: int) -> Here | None:
         return self._holdings.of(repository_id, at_least=version)

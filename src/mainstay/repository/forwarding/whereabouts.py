@@ -12,6 +12,8 @@ from mainstay.repository.remote.kept import Kept
 from mainstay.storage.database import Database
 
 _FRESH_S = 5.0
+_OLD_S_MAX = 0.2
+"""So long a fresher answer is waited for where an old one is known: sites rarely move."""
 _KNOWN_MAX = 16
 
 
@@ -58,7 +60,7 @@ class Whereabouts:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             found = self._known[site_id] = Kept(
-                partial(self._look_up, site_id), fresh_s=_FRESH_S, clock=self._clock
+                partial(self._look_up, site_id), fresh_s=_FRESH_S, clock=self._clock, wait_s_max=_OLD_S_MAX
             )
         return found
 
