@@ -77,7 +77,8 @@ def judge(waited: Waited, what: str) -> None:
 
 
 def packed(nodes: Neighbours) -> History:
-    """A project with packs to compact."""
+    """A project with packs to compact, by a process in which nothing is armed any more."""
+    nodes.a.kill()
     history = begun(nodes.a)
     pusher = nodes.a.pusher(history.path)
     for _ in range(PACKS):
