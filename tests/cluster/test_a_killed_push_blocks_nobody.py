@@ -158,6 +158,7 @@ def test_frozen_in_a_push(nodes: Neighbours, point: str) -> None:
 
 
 @pytest.mark.parametrize(("nodes", "point"), cases(on_a_compaction), indirect=["nodes"])
+@only_long
 def test_killed_in_a_compaction(nodes: Neighbours, point: str) -> None:
     history = packed(nodes)
     program = ["maintain", number_of(nodes, history.path), "merge", ""]

@@ -20,6 +20,7 @@ from support.crash.checker import refs_of
 from support.crash.history import MAIN
 from support.crash.world import World, repository_id
 from support.crash.worlds import Worlds
+from support.long import only_long
 from support.postgres_pair import Pair, running_pair
 from support.raw_push import RawPusher
 from support.servers import wait_until
@@ -82,7 +83,7 @@ def wait_until_acknowledged(recorder: Recorder, more: int = ENOUGH) -> None:
     )
 
 
-@pytest.mark.parametrize("synchronous", [True, False])
+@pytest.mark.parametrize("synchronous", [pytest.param(True, marks=only_long), False])
 def test_a_failover_that_loses_acknowledged_pushes_is_found(site: Site, *, synchronous: bool) -> None:
     """The standby hears of nothing any more, pushes go on or wait, and then it takes over."""
     pair, path = site.pair, f"root/failover-{synchronous}"
@@ -128,7 +129,7 @@ def stop_hearing(pair: Pair) -> None:
     )
 
 
-@pytest.mark.parametrize("broken", ["", "no_lease"])
+@pytest.mark.parametrize("broken", [pytest.param("", marks=only_long), "no_lease"])
 def test_a_primary_that_was_replaced_and_is_read_is_found(site: Site, worlds: Worlds, broken: str) -> None:
     """One node knows only the old primary, which lives; a push through the other reaches the new one."""
     pair, path = site.pair, f"root/zombie-{broken or 'well'}"

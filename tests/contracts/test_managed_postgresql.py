@@ -28,6 +28,7 @@ from mainstay.provision.postgresql import (
 )
 from mainstay.provision.postgresql.tools import ToolFailed
 from support import managed
+from support.long import only_long
 from support.managed import SiteAuthority, roomy_directory, roomy_path
 from support.servers import free_port, wait_until
 
@@ -303,6 +304,7 @@ def test_a_site_without_a_place_is_not_let_in_and_one_that_is_dropped_stays_out(
     assert second.numbers() == [1]
 
 
+@only_long
 def test_what_is_kept_for_a_replica_has_a_bound(pair: tuple[Site, Site]) -> None:
     first, second = pair
     second.server.stop("fast")
@@ -336,6 +338,7 @@ def second_port(second: Site) -> int:
     return second.port
 
 
+@only_long
 def test_a_delayed_replica_is_promoted_at_a_chosen_moment(pair: tuple[Site, Site]) -> None:
     first, second = pair
     wait_until_same(first, second)

@@ -14,6 +14,7 @@ import pytest
 
 from support import managed
 from support.databases import postgres_server
+from support.long import only_long
 from support.managed import roomy_path
 from support.node import Node
 from support.postgres import PostgresServer
@@ -130,6 +131,7 @@ def test_everything_is_there_after_a_move_that_was_killed_at_every_step(node: No
     assert "nothing to move" in again.stderr or "already" in again.stderr
 
 
+@only_long
 def test_a_target_of_ones_own_must_be_empty_and_the_file_is_renamed_even_after_a_kill(
     node: Node, postgres_server: PostgresServer
 ) -> None:
