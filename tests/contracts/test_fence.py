@@ -38,6 +38,10 @@ class FallingFence:
         if because := self.refusal():
             raise OutcomeUnknown(because)
 
+    def follows(self) -> bool:
+        """It is a primary's."""
+        return False
+
     def fall_after(self, passes: int) -> None:
         self.asked, self.passes = 0, passes
 
