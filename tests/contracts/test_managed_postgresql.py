@@ -213,6 +213,7 @@ def test_a_standby_is_promoted_and_the_old_primary_rewound_without_a_copy(pair: 
     assert any("Done" in line for line in said)
 
 
+@only_long
 def test_roles_change_by_plan_and_back_without_a_rewind(pair: tuple[Site, Site]) -> None:
     first, second = pair
     second.open()
