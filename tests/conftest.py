@@ -4,11 +4,15 @@ A test whose server is not installed is skipped with a reason that starts with `
 developer's machine the run ends with a list of them; with `CI` set each one is a failure.
 """
 
+import logging
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
+import structlog
 from _pytest.nodeid import NodeId
 
 from support.servers import SERVER_MISSING
@@ -19,6 +23,23 @@ _BYTES_SHOWN_MAX = 16
 def pytest_configure() -> None:
     """A run that is told to stop cleans up like one that is interrupted: it has servers to end."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    structlog.configure = partial(_configure_for_now, structlog.configure)
+
+
+def _configure_for_now(configure: Callable[..., None], **settings: Any) -> None:
+    """A logger that keeps what it was bound to would write to the streams of a test that is over."""
+    configure(**{**settings, "cache_logger_on_first_use": False})
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_as_it_was() -> Iterator[None]:
+    """A command that a test runs in its own process sets up logging, as it should."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.hookimpl(trylast=True)

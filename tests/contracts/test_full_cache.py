@@ -16,6 +16,7 @@ from mainstay.git.protocol.pktline import DELIM, FLUSH, encode
 from support.databases import migrated_sqlite
 from support.desk import Desk, a_commit, opened_desk
 from support.raw_push import push_request
+from support.servers import wait_until
 from support.small_disk import fill, remount, small_disk
 
 SIDE = "refs/heads/side"
@@ -59,8 +60,14 @@ def test_a_disk_that_others_filled_is_named_and_recovered_from(desks: list[Desk]
     (disk,) = {desk.directory for desk in desks}
     desk = desks[0]
     desk.forget_cache()
-    filling = fill(disk)
-    assert "No space left" in problem_of(disk / "cache")
+    filling = disk / "filling"
+
+    def is_full() -> bool:
+        """What was deleted is given back when its last reader has gone, perhaps while the disk fills."""
+        fill(disk, filling.name)
+        return "No space left" in problem_of(disk / "cache")
+
+    wait_until(is_full, timeout_s=10, what="the disk is full")
     for _ in range(2):
         with pytest.raises(Unavailable, match="No space left on device"):
             clone(desk)

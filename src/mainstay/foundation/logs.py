@@ -63,8 +63,9 @@ class Secret:
 class Lossy:
     """A stream that may lose lines, but never fails who writes them.
 
-    The log's disk is full, or its reader has gone: the work that a line tells of is done all the same, and
-    a push that is committed must not fail for want of a line. How many were lost is said with the next one.
+    The log's disk is full, or its reader has gone (`OSError`), or it was closed or cannot say a character
+    (`ValueError`): the work that a line tells of is done all the same, and a push that is committed must not
+    fail for want of a line. How many were lost is said with the next one.
     """
 
     def __init__(self, target: TextIO) -> None:
@@ -77,14 +78,14 @@ class Lossy:
                 self._target.write(f'{{"event": "logs.lines_lost", "lines": {self._lost}}}\n')
                 self._lost = 0
             return self._target.write(text)
-        except OSError:
+        except (OSError, ValueError):
             self._lost += 1
             return len(text)
 
     def flush(self) -> None:
         try:
             self._target.flush()
-        except OSError:
+        except (OSError, ValueError):
             self._lost += 1
 
 

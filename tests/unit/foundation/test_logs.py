@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import pickle
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -15,16 +14,11 @@ from mainstay.foundation.logs import Secret
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    """The log of a process; afterwards logging is as it was."""
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+def lines() -> io.StringIO:
+    """The log of a process."""
     stream = io.StringIO()
     logs.configure(process="test", log_format="json", stream=stream)
-    yield stream
-    structlog.reset_defaults()
-    root.handlers[:] = before
-    root.setLevel(level)
+    return stream
 
 
 def last(stream: io.StringIO) -> dict[str, object]:
@@ -78,6 +72,15 @@ def test_a_log_that_cannot_be_written_fails_nobody_and_says_so_later() -> None:
     disk.is_full = False
     log.write("three\n")
     assert disk.getvalue() == '{"event": "logs.lines_lost", "lines": 2}\nthree\n'
+
+
+def test_a_closed_log_fails_nobody_either() -> None:
+    stream = io.StringIO()
+    log = logs.Lossy(stream)
+    stream.close()
+    assert log.write("one\n") == 4
+    log.flush()
+    assert stream.closed
 
 
 def test_a_secret_shows_itself_only_when_asked_by_name() -> None:
