@@ -28,8 +28,8 @@ from mainstay.cluster import schema
 from mainstay.cluster.belonging import remember_instance, remembered_instance
 from mainstay.cluster.joining import Bundle, JoinToken, unseal
 from mainstay.cluster.keyring import KeyFile, KeyRing, MasterKeyMissing, key_file, write_keys
-from mainstay.cluster.private_files import replace_file
 from mainstay.foundation.errors import Conflict, Invalid, NotAllowed, Unavailable
+from mainstay.foundation.private_files import replace_file
 from mainstay.storage.identity import read_marker
 
 JOIN_PATH: Final = "/-/join"

@@ -1,4 +1,4 @@
-"""Locks between processes of one machine: held by the kernel, so a killed holder leaves nothing behind."""
+"""One `serve` for a data directory: held by the kernel, so a killed one leaves nothing behind."""
 
 import fcntl
 import os
@@ -11,17 +11,6 @@ from mainstay.foundation.errors import Conflict
 
 class AlreadyRunning(Conflict):
     """Another `serve` has this data directory."""
-
-
-@contextmanager
-def file_lock(file: Path) -> Iterator[None]:
-    """Wait for the lock and hold it for the block."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import mainstay
-from mainstay.boot.locks import file_lock
 from mainstay.cluster import nodes, schema
 from mainstay.cluster.schema import Migrate, Refuse, RunOn, SchemaTooNew
 from mainstay.foundation.errors import Conflict
+from mainstay.foundation.file_locks import held
 from mainstay.foundation.settings import data_directory
 from mainstay.ops import settings_store
 from mainstay.storage.database import Database
@@ -95,7 +95,7 @@ def note_prepared(database: Database) -> None:
 def migration_lock(database: Database) -> Iterator[None]:
     """Hold the lock of the database. Waits for whoever holds it, and for a long migration of theirs."""
     if database.dialect == "sqlite":
-        with file_lock(data_directory() / "run" / "migrate.lock"):
+        with held(data_directory() / "run" / "migrate.lock"):
             yield
         return
     with database.write() as tx:

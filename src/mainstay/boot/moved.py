@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from mainstay.cluster.private_files import replace_file
 from mainstay.foundation.errors import Unavailable
+from mainstay.foundation.private_files import replace_file
 
 _SQLITE = "sqlite://"
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mainstay.boot.layout import Layout
-from mainstay.boot.locks import file_lock
+from mainstay.foundation.file_locks import held
 from mainstay.foundation.ids import new_ulid
 from mainstay.foundation.logs import get_logger
 
@@ -27,13 +27,13 @@ def scratch_directory(layout: Layout) -> Iterator[Path]:
     directory = layout.scratch / new_ulid()
     with _turn(layout):  # between its birth and its lock nobody may take it for abandoned
         directory.mkdir(mode=0o700)
-        held = _try_lock(directory)
-    assert held is not None, "nobody else knows its name"
+        lock = _try_lock(directory)
+    assert lock is not None, "nobody else knows its name"
     try:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)  # what a child still writes is left to the chore
-        os.close(held)
+        os.close(lock)
 
 
 def remove_abandoned(layout: Layout) -> int:
@@ -42,10 +42,10 @@ def remove_abandoned(layout: Layout) -> int:
         return 0
     with _turn(layout):
         directories = [entry for entry in layout.scratch.iterdir() if entry.is_dir()]
-        abandoned = [(each, held) for each in directories if (held := _try_lock(each)) is not None]
-    for directory, held in abandoned:
+        abandoned = [(each, lock) for each in directories if (lock := _try_lock(each)) is not None]
+    for directory, lock in abandoned:
         shutil.rmtree(directory, ignore_errors=True)
-        os.close(held)
+        os.close(lock)
     if abandoned:
         log.info("boot.scratch_removed", directories=len(abandoned))
     return len(abandoned)
@@ -53,7 +53,7 @@ def remove_abandoned(layout: Layout) -> int:
 
 @contextmanager
 def _turn(layout: Layout) -> Iterator[None]:
-    with file_lock(layout.scratch / ".lock"):
+    with held(layout.scratch / ".lock"):
         yield
 
 

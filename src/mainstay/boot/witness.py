@@ -14,11 +14,11 @@ from typing import Final
 import uvicorn
 
 from mainstay.boot.http_protocol import BoundedHttpProtocol, server_options
-from mainstay.cluster.private_files import replace_file
 from mainstay.cluster.witness.shelf import ShelfWitness, only_user
 from mainstay.doors.witness.app import WitnessDoor
 from mainstay.foundation.errors import Invalid
 from mainstay.foundation.logs import Secret, get_logger
+from mainstay.foundation.private_files import replace_file
 
 log = get_logger()
 

@@ -7,8 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 
-from django.db import Error as DatabaseError
-from django.db import connections
+from django import db
 
 from mainstay.boot import child
 from mainstay.boot.chores import Chores, pauses
@@ -63,7 +62,7 @@ def _worker(stores: Stores, chores: Chores, lookout: Lookout, station: Station) 
         event_handlers=chores.event_handlers,
         periodics=chores.periodics,
         clock=SYSTEM,
-        after_each=connections.close_all,
+        after_each=db.connections.close_all,
         is_paused=pauses(lookout),
         rests=lambda: station.now.is_passive,
     )
@@ -84,14 +83,14 @@ def _do_until(stop: threading.Event, chores: Callable[[], Mapping[str, Callable[
     while not stop.is_set():
         for name, chore in chores().items():
             _try(name, chore)
-        connections.close_all()
+        db.connections.close_all()
         stop.wait(_CHORES_EVERY_S)
 
 
 def _try(name: str, chore: Callable[[], object]) -> None:
     try:
         chore()
-    except (MainstayError, OutcomeUnknown, DatabaseError, OSError) as error:
+    except (MainstayError, OutcomeUnknown, db.Error, OSError) as error:
         log.warning("worker.chore_failed", name=name, because=str(error))
 
 

@@ -10,17 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mainstay.foundation.file_locks import held
+
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file at `path` alone; waits for whoever holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with held(path):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def try_exclusive(path: Path) -> int | None:

@@ -7,8 +7,8 @@ import click
 
 from mainstay.cli import node_upkeep
 from mainstay.cli.durations import milliseconds
-from mainstay.cli.frame import data_option, json_option, opened, show
-from mainstay.foundation.clock import iso8601
+from mainstay.cli.frame import data_option, json_option, opened
+from mainstay.cli.invitation import show_invitation
 
 
 @click.group
@@ -29,12 +29,7 @@ def token(ttl: str, data: Path | None, as_json: bool) -> None:
 
         made = new_token(stores, by=getpass.getuser(), ttl_ms=ttl_ms)
         url = http_url(stores.settings)
-    text = made.text.reveal()
-    answer = {"token": text, "id": made.id, "expires_at": iso8601(made.expires_ms), "url": url}
-    show(answer, as_json=as_json, text=text)
-    if not as_json:
-        hint = f"On the new machine, before {iso8601(made.expires_ms)}:\n  mainstay join {url} --token {text}"
-        click.echo(hint, err=True)
+    show_invitation(made, url=url, command="mainstay join", as_json=as_json)
 
 
 command.add_command(node_upkeep.list_command)

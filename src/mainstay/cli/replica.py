@@ -10,6 +10,7 @@ import click
 
 from mainstay.cli.durations import milliseconds
 from mainstay.cli.frame import data_option, json_option, opened, quiet, show, table
+from mainstay.cli.invitation import show_invitation
 from mainstay.foundation import failpoints
 from mainstay.foundation.clock import iso8601
 from mainstay.foundation.settings import from_environment
@@ -51,15 +52,7 @@ def token(ttl: str, data: Path | None, as_json: bool) -> None:
 
         made = new_replica_token(stores, by=getpass.getuser(), ttl_ms=ttl_ms)
         url = f"https://{sites_address(stores.settings)}"
-    text = made.text.reveal()
-    answer = {"token": text, "id": made.id, "expires_at": iso8601(made.expires_ms), "url": url}
-    show(answer, as_json=as_json, text=text)
-    if not as_json:
-        hint = (
-            f"On the new machine, before {iso8601(made.expires_ms)}:\n"
-            f"  mainstay replica add {url} --token {text}"
-        )
-        click.echo(hint, err=True)
+    show_invitation(made, url=url, command="mainstay replica add", as_json=as_json)
 
 
 @command.command("add")

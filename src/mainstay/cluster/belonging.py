@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mainstay.cluster.private_files import replace_file
+from mainstay.foundation.private_files import replace_file
 
 
 def remembered_instance(data: Path) -> str | None:

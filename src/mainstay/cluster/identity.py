@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mainstay.cluster.private_files import make_private_directory, replace_file
 from mainstay.cluster.secrets import AUTHORITY, Secrets
 from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.logs import get_logger
+from mainstay.foundation.private_files import make_private_directory, replace_file
 
 log = get_logger()
 

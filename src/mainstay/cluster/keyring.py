@@ -14,8 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from mainstay.cluster.private_files import make_private_directory, replace_file
 from mainstay.foundation.errors import Conflict, Invalid, NotFound
+from mainstay.foundation.private_files import make_private_directory, replace_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

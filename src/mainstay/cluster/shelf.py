@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from mainstay.cluster.private_files import make_private_directory, replace_file
+from mainstay.foundation.private_files import make_private_directory, replace_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,6 @@ class Station:
         self._in_recovery: bool | None = None
         self._caught_up_s: float | None = None
         self._sight = ALONE
-        self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="station", daemon=True)
 
@@ -129,19 +128,11 @@ class Station:
 
     def stop(self) -> None:
         self._stopping.set()
-        with self._changed:
-            self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(LOOK_LIMIT_S * 2)
         for opened in (self._own, self._measure):
             if opened is not None:
                 opened.close()
-
-    def wait_while(self, is_so: Callable[[Sight], bool], *, limit_s: float) -> Sight:
-        """Return what it is once `is_so` is false, or after the limit. Blocks."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping.is_set() or not is_so(self._sight), timeout=limit_s)
-        return self._sight
 
     def turn(self) -> Sight:
         """Look once. What cannot be seen stays as it was."""
@@ -194,9 +185,7 @@ class Station:
 
     def _note(self, sight: Sight) -> None:
         before = self._sight
-        with self._changed:
-            self._sight = sight
-            self._changed.notify_all()
+        self._sight = sight
         for role in _ROLES:
             ROLE.labels(role).set(role == sight.role)
         if sight.lag is not None:

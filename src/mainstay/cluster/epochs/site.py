@@ -4,17 +4,15 @@ Replaced whole and synced, for the owner only; changed under a lock of its own, 
 learn something at the same time neither forgets what the other has learned. The highest epoch never falls.
 """
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mainstay.cluster.private_files import replace_file
 from mainstay.foundation.errors import Unavailable
+from mainstay.foundation.file_locks import held
 from mainstay.foundation.ids import is_ulid, new_ulid
 from mainstay.foundation.logs import get_logger
+from mainstay.foundation.private_files import replace_file
 from mainstay.storage.database.fence import SITE_FILE, Claim, Standing, Unreadable, standing_in, standing_text
 
 log = get_logger()
@@ -83,7 +81,7 @@ class SiteFile:
         return self.data / SITE_FILE
 
     def _change(self, change: Callable[[Standing | None], Standing]) -> Standing:
-        with self._locked():
+        with held(self.data / "site.lock"):  # for one change of a small file: nobody waits long
             found = self.read()
             changed = change(found)
             if changed != found:
@@ -97,16 +95,6 @@ class SiteFile:
                     needs_lease=changed.needs_lease,
                 )
             return changed
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Held for one change of a small file: nobody waits long."""
-        descriptor = os.open(self.data / "site.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def _present(found: Standing | None) -> Standing:

@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from mainstay.cluster.private_files import replace_file
 from mainstay.foundation.errors import Unavailable
 from mainstay.foundation.logs import get_logger
+from mainstay.foundation.private_files import replace_file
 from mainstay.storage.objects import ObjectStore
 
 log = get_logger()

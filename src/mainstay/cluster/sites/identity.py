@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mainstay.cluster.private_files import make_private_directory, replace_file
 from mainstay.foundation.errors import Unavailable
+from mainstay.foundation.private_files import make_private_directory, replace_file
 
 if TYPE_CHECKING:
     from mainstay.cluster.authority import Issued  # the module imports a crypto library

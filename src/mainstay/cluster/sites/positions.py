@@ -6,18 +6,17 @@ start of the node it is empty until the sites speak again. What is to be known f
 registry, every few seconds.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mainstay.cluster.private_files import make_private_directory, replace_file
 from mainstay.foundation.errors import Invalid, Unavailable
+from mainstay.foundation.file_locks import held
 from mainstay.foundation.ids import is_ulid
+from mainstay.foundation.private_files import make_private_directory, replace_file
 
 AHEAD_MAX: Final = 256
 _NUMBER_MAX: Final = 1 << 62
@@ -110,16 +109,12 @@ class Positions:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Between processes and threads: each `flock` on a descriptor of its own."""
-        try:
-            descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise Unavailable(f"cannot keep what a site has: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.directory / "lock"))
+            except OSError as error:
+                raise Unavailable(f"cannot keep what a site has: {error.strerror}") from error
             yield
-        finally:
-            os.close(descriptor)
 
 
 def _read(text: str) -> dict[str, Acknowledged]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
 
 from mainstay.cluster.enduring import bugs_as_outages
-from mainstay.cluster.private_files import make_private_directory
 from mainstay.cluster.sites.deletions import Deletions
 from mainstay.cluster.sites.landing import BeingPulled, Landing
 from mainstay.cluster.sites.line import FeedPage, Listed
@@ -37,6 +36,7 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Conflict, MainstayError, NotAllowed
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import counter, gauge
+from mainstay.foundation.private_files import make_private_directory
 from mainstay.storage.feed.log import FeedGone
 from mainstay.storage.objects import NoSuchObject, ObjectStore
 

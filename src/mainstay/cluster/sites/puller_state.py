@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from mainstay.cluster.private_files import replace_file
 from mainstay.cluster.sites.tasks import Task
 from mainstay.foundation.errors import MainstayError
+from mainstay.foundation.private_files import replace_file
 from mainstay.storage.feed.classes import CLASSES, class_of
 
 Phase = Literal["starting", "comparing", "following", "paused", "away", "stopped"]

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from mainstay.cluster.private_files import replace_file
 from mainstay.cluster.witness import BadRecord, Overtaken, Witness, WitnessAway
 from mainstay.cluster.witness.decisions import Verdict
 from mainstay.cluster.witness.tenure import Look, Swap, Tenure
@@ -18,6 +17,7 @@ from mainstay.foundation.boots import boot_id, since_boot_s
 from mainstay.foundation.errors import MainstayError
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import counter, gauge
+from mainstay.foundation.private_files import replace_file
 from mainstay.storage.database.fence import LEASE_FILE, Claim, Permit, permit_text
 
 log = get_logger()

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from mainstay.cluster.private_files import replace_file
 from mainstay.cluster.witness import (
     BadRecord,
     Overtaken,
@@ -31,6 +30,7 @@ from mainstay.foundation.boots import since_boot_s
 from mainstay.foundation.errors import Conflict
 from mainstay.foundation.failpoints import declare, failpoint
 from mainstay.foundation.ids import new_ulid
+from mainstay.foundation.private_files import replace_file
 
 RECORD_FILE: Final = "record.json"
 KEPT: Final = declare("witness.kept", "the witness has synced the new record and answered nobody yet")
@@ -96,9 +96,10 @@ def only_user(directory: Path) -> Iterator[None]:
     """Keep every other witness process out of `directory` for the block. Raises `InUse`."""
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(f"another witness uses {directory}: stop it, or choose another --data") from None
         yield
-    except BlockingIOError:
-        raise InUse(f"another witness uses {directory}: stop it, or choose another --data") from None
     finally:
         os.close(descriptor)

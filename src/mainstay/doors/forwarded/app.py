@@ -18,6 +18,7 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Invalid, MainstayError, OutcomeUnknown, Unavailable
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import counter, histogram
+from mainstay.foundation.small_body import whole_body
 from mainstay.product.projects.vouching import Vouching, asked_from
 from mainstay.repository.forwarding.line import ALIVE, LOOK, ROOT
 from mainstay.repository.remote.calls import Session
@@ -43,10 +44,6 @@ _LOOK_THREADS = 8
 
 _REQUESTS = counter("forwarding_requests_total", "What other sites sent on.", ["call", "outcome"])
 _SECONDS = histogram("forwarding_seconds", "From the request to the end of the answer.", ["call"])
-
-
-class BadRequest(Invalid):
-    """A body that no site of this release sends."""
 
 
 class Crowded(Unavailable):
@@ -122,7 +119,8 @@ class ForwardedDoor:
             await _tell(send, 409, {"message": "this site is not the primary"})
             return "refused"
         try:
-            asked = asked_from(fields_of(await _body(receive)))
+            body = await whole_body(receive, bytes_max=_BODY_BYTES_MAX, within_s=_BODY_S_MAX)
+            asked = asked_from(fields_of(body))
             said = await self._threads.run(self._vouching.look, asked)
         except (MainstayError, OutcomeUnknown) as error:
             await _tell(send, 400 if isinstance(error, Invalid) else 503, {"message": str(error)})
@@ -179,21 +177,6 @@ class ForwardedDoor:
 
     async def _held(self, session: Session, incoming: Incoming, outgoing: Outgoing) -> int:
         return await self._host(session, Ends(incoming, outgoing))
-
-
-async def _body(receive: Receive) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_S_MAX):
-            while True:
-                message = await receive()
-                body += bytes(message.get("body", b""))
-                if message["type"] != "http.request" or len(body) > _BODY_BYTES_MAX:
-                    raise BadRequest("the request is broken off, or too long")
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError:
-        raise BadRequest("the request takes too long") from None
 
 
 async def _tell(send: Send, status: int, facts: Mapping[str, Any]) -> None:

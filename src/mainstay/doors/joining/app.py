@@ -16,11 +16,11 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Invalid, MainstayError, NotAllowed, OutcomeUnknown, Unavailable
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import counter
+from mainstay.foundation.small_body import Receive, whole_body
 
 log = get_logger()
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Redeem = Callable[[str, str, str], str]
 """Token id, proof, address → the sealed bundle. Blocks. Raises a family."""
@@ -75,7 +75,8 @@ class JoiningDoor:
             return Answer(405, {"message": "machines join by `mainstay join`"})
         try:
             self._failures.check(address)
-            token_id, proof, site = _asked(await _body(receive))
+            body = await whole_body(receive, bytes_max=_BODY_BYTES_MAX, within_s=_BODY_S_MAX)
+            token_id, proof, site = _asked(body)
             if site is None:
                 sealed = await asyncio.to_thread(self._redeem, token_id, proof, address)
             else:
@@ -117,22 +118,6 @@ class Failures:
     def _recent(self, address: str) -> list[float]:
         since_s = self._clock.monotonic_s() - _FAILURES_WITHIN_S
         return [at_s for at_s in self._times_s.get(address, ()) if at_s > since_s]
-
-
-async def _body(receive: Receive) -> bytes:
-    """The whole body. Raises `NotARequest` when it is too long, too slow or broken off."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_S_MAX):
-            while True:
-                message = await receive()
-                body += message.get("body", b"")
-                if message["type"] != "http.request" or len(body) > _BODY_BYTES_MAX:
-                    raise NotARequest("the request is broken off, or too long")
-                if not message.get("more_body"):
-                    return bytes(body)
-    except TimeoutError:
-        raise NotARequest("the request takes too long") from None
 
 
 def _asked(body: bytes) -> tuple[str, str, object]:

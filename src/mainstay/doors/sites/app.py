@@ -29,6 +29,7 @@ from mainstay.foundation.clock import Clock
 from mainstay.foundation.errors import Conflict, Invalid, MainstayError, NotFound, OutcomeUnknown, Unavailable
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import counter, gauge
+from mainstay.foundation.small_body import whole_body
 from mainstay.repository.threads import Threads
 from mainstay.storage.feed.log import Feed, FeedGone, Page
 
@@ -196,18 +197,10 @@ class SitesDoor:
         return self._feed.read(after)
 
     async def _body(self, receive: Receive) -> object:
-        body = bytearray()
+        limits = self._settings
+        body = await whole_body(receive, bytes_max=limits.body_bytes_max, within_s=limits.body_s_max)
         try:
-            async with asyncio.timeout(self._settings.body_s_max):
-                while True:
-                    message = await receive()
-                    body += message.get("body", b"")
-                    if message["type"] != "http.request" or len(body) > self._settings.body_bytes_max:
-                        raise NotUnderstood("the request is broken off, or too long")
-                    if not message.get("more_body"):
-                        return json.loads(body)
-        except TimeoutError:
-            raise NotUnderstood("the request takes too long") from None
+            return json.loads(body)
         except (ValueError, RecursionError):
             raise NotUnderstood("the request is not JSON") from None
 

@@ -22,6 +22,7 @@ from mainstay.cluster.witness import (
 )
 from mainstay.cluster.witness.process import PATH
 from mainstay.foundation.logs import Secret, get_logger
+from mainstay.foundation.small_body import BodyBroken, BodyTooLarge, BodyTooSlow, Receive, whole_body
 
 log = get_logger()
 
@@ -30,7 +31,6 @@ BODY_S_MAX: Final = 5.0
 _MATCH: Final = re.compile(rb'"([A-Za-z0-9-]{1,128})"\Z')
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
@@ -112,19 +112,14 @@ def _condition(headers: dict[bytes, bytes]) -> str | None:
 
 
 async def _body(receive: Receive) -> bytes:
-    """All of it, if it is small and comes soon."""
-    body = bytearray()
     try:
-        async with asyncio.timeout(BODY_S_MAX):
-            while True:
-                message = await receive()
-                body += message.get("body", b"")
-                if len(body) > BODY_BYTES_MAX:
-                    raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a record is small")
-                if message["type"] != "http.request" or not message.get("more_body"):
-                    return bytes(body)
-    except TimeoutError as error:
-        raise _Refused(HTTPStatus.REQUEST_TIMEOUT, "the record did not arrive in time") from error
+        return await whole_body(receive, bytes_max=BODY_BYTES_MAX, within_s=BODY_S_MAX)
+    except BodyTooLarge as error:
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from error
+    except BodyTooSlow as error:
+        raise _Refused(HTTPStatus.REQUEST_TIMEOUT, str(error)) from error
+    except BodyBroken as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
 
 
 async def _send(send: Send, status: HTTPStatus, said: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from mainstay.cluster.private_files import make_private_directory, replace_file
 from mainstay.foundation.errors import Conflict
+from mainstay.foundation.private_files import make_private_directory, replace_file
 from mainstay.ops.sites.losses import Heard, LastPush
 from mainstay.ops.sites.promotion import Progress, progress_in, progress_said
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mainstay.foundation.errors import Conflict
+from mainstay.foundation.private_files import sync_directory
 from mainstay.provision.accounts import Account
 
 STANDBY_SIGNAL = "standby.signal"
@@ -182,12 +183,3 @@ def refuse_closed_way(directory: Path, account: Account) -> None:
                 f"PostgreSQL runs as {account.name}, who may not enter {each}: choose a data directory that"
                 " others may pass through to, such as one in /srv or /var/lib, or do not run as root"
             )
-
-
-def sync_directory(directory: Path) -> None:
-    """Renames in it survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -96,12 +96,6 @@ class Primary:
             raise PortRefused(f"PostgreSQL cannot listen on {listen.host}:{listen.port}: {error}") from error
         log.info("postgresql.opened", host=listen.host, port=listen.port)
 
-    def close_for_replicas(self) -> None:
-        """Listen no more; slots stay until they are dropped."""
-        if self.server.wishes.listen is not None:
-            with self.server.stopped():
-                self.server.wish(listen=None)
-
     def create_slot(self, site: str) -> str:
         """Let a site in, and keep from now on what it has not got yet (within the bound). Its slot."""
         check_site(site)

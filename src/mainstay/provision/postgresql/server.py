@@ -302,11 +302,6 @@ class Server:
             if source != file:
                 write_whole(file, source.read_bytes(), self.account)
 
-    def kept_credentials(self) -> Credentials:
-        """What `keep` last kept."""
-        places = self.places
-        return Credentials(certificate=places.certificate, key=places.key, authority=places.authority)
-
     # Asking
     @contextmanager
     def connected(self, database: str = "postgres") -> Iterator[psycopg.Connection[tuple[Any, ...]]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mainstay.foundation.errors import Invalid
+from mainstay.foundation.private_files import sync_directory
 from mainstay.provision.accounts import Account
-from mainstay.provision.postgresql.places import sync_directory
 
 WAL_KEPT_BYTES: Final = 10 * 1024**3
 """How much a replica that is away may miss and still catch up: so much of the log is kept for it."""

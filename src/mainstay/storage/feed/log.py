@@ -12,23 +12,22 @@ segments that are kept.
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mainstay.foundation.boots import boot_id
 from mainstay.foundation.errors import Conflict, Unavailable
+from mainstay.foundation.file_locks import held
 from mainstay.foundation.ids import new_ulid
 
 SEGMENT_BYTES: Final = 4 << 20
 SEGMENTS_KEPT: Final = 16
 READ_BYTES_MAX: Final = 256 * 1024
 _LINE_BYTES_MAX: Final = 4096
-
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class FeedGone(Conflict):
@@ -83,7 +82,7 @@ class Feed:
         Where nobody can say whether the machine was booted meanwhile, it was.
         """
         self._directory.mkdir(exist_ok=True)
-        now = (boot or _boot)()
+        now = (boot or boot_id)()
         with self._locked():
             identity, _, since = self._identity_line().partition(" ")
             if identity and now and since == now:
@@ -184,16 +183,12 @@ class Feed:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Between processes and threads: each `flock` on a descriptor of its own."""
-        try:
-            descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise Unavailable(f"cannot write the feed of objects: {error}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self._directory / "lock"))
+            except OSError as error:
+                raise Unavailable(f"cannot write the feed of objects: {error}") from error
             yield
-        finally:
-            os.close(descriptor)
 
 
 def _append(file: Path, text: bytes) -> int:
@@ -227,10 +222,3 @@ def entry_in(line: bytes) -> Entry:
     """What `Entry.line` has written. Raises `ValueError`."""
     sign, at_ms, size_bytes, key = line.decode().split(" ")
     return Entry(key, int(size_bytes), int(at_ms), is_deleted=sign == "-")
-
-
-def _boot() -> str:
-    try:
-        return _BOOT.read_text().strip()
-    except OSError:
-        return ""
