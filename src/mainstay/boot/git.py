@@ -8,15 +8,10 @@ from pathlib import Path
 
 from mainstay.boot.degraded import Fallback
 from mainstay.boot.layout import Layout
-from mainstay.boot.membership import identity_of, secrets_of
 from mainstay.boot.scratch import scratch_directory
 from mainstay.boot.stores import Stores, hold_s
 from mainstay.cache.copies import Copies
 from mainstay.cache.settings import CacheSettings
-from mainstay.cluster.labels import label_of
-from mainstay.cluster.nodes import live_nodes
-from mainstay.cluster.placement import git_nodes
-from mainstay.cluster.rpc_tokens import token_pair
 from mainstay.doors.nodes.content import ContentForNodes
 from mainstay.foundation.clock import SYSTEM
 from mainstay.repository.browse import Browser
@@ -24,11 +19,6 @@ from mainstay.repository.content import LocalContent
 from mainstay.repository.face import ContentFace, GitFace
 from mainstay.repository.maintenance import Maintenance, MaintenanceSettings
 from mainstay.repository.reflog import Reflog
-from mainstay.repository.remote.asking import Asking
-from mainstay.repository.remote.content import RemoteContent
-from mainstay.repository.remote.kept import Kept
-from mainstay.repository.remote.roster import Roster
-from mainstay.repository.remote.service import RemoteGitService
 from mainstay.repository.service import GitService
 from mainstay.repository.settings import RepositorySettings
 from mainstay.repository.write import Writer
@@ -39,7 +29,6 @@ from mainstay.storage.upload import Uploads
 _UPLOADS_AT_ONCE = 8
 _API_HOLD_S_MAX = 5.0
 """A commit by the API keeps one of a few threads busy while it waits for the database."""
-_TOKEN_FRESH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +52,9 @@ def git_service(
     """
     if "git" in stores.settings.roles:
         return local_git_service(stores, quarantine=quarantine, fallback=fallback)
-    return remote_git_service(stores, fallback=fallback)
+    from mainstay.boot.remote_git import remote_git_service  # noqa: PLC0415 - a client that few nodes need
+
+    return remote_git_service(stores, cache_of(stores), fallback=fallback)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,29 +65,6 @@ class ApiTools:
     writer: Writer
 
 
-def remote_git_service(stores: Stores, *, fallback: Fallback | None = None) -> RemoteGitService:
-    """The Git service of the other nodes."""
-    return RemoteGitService(
-        ledger=fallback.ledger if fallback else stores.ledger,
-        asking=_asking(stores),
-        refs_in_memory_max=_cache(stores).refs_in_memory_max,
-    )
-
-
-def _asking(stores: Stores) -> Asking:
-    secrets = secrets_of(stores)
-    return Asking(
-        roster=Roster(
-            nodes=lambda: git_nodes(live_nodes(stores.database)),
-            label_of=lambda repository_id: label_of(stores.database, repository_id),
-            clock=SYSTEM,
-        ),
-        context=identity_of(stores).client_context(),
-        token=Kept(lambda: token_pair(secrets).current, fresh_s=_TOKEN_FRESH_S, clock=SYSTEM),
-        clock=SYSTEM,
-    )
-
-
 def local_git_service(
     stores: Stores, *, quarantine: Path | None = None, fallback: Fallback | None = None
 ) -> GitService:
@@ -105,7 +73,7 @@ def local_git_service(
         ledger=fallback.ledger if fallback else stores.ledger,
         objects=stores.objects,
         clock=SYSTEM,
-        cache=_cache(stores),
+        cache=cache_of(stores),
         settings=RepositorySettings(
             quarantine=quarantine or Layout(stores.settings.data).quarantine, hold_s=hold_s(stores.settings)
         ),
@@ -131,7 +99,9 @@ def _content(stores: Stores, uploads: Uploads) -> Iterator[ContentFace]:
         with scratch_directory(Layout(stores.settings.data)) as scratch:
             yield local_content(stores, uploads, _copies(stores), scratch)
         return
-    with closing(RemoteContent(ledger=stores.ledger, asking=_asking(stores))) as content:
+    from mainstay.boot.remote_git import remote_content  # noqa: PLC0415 - same
+
+    with closing(remote_content(stores)) as content:
         yield content
 
 
@@ -190,8 +160,9 @@ def _pushes(stores: Stores, uploads: Uploads) -> PushStore:
 
 
 def _copies(stores: Stores) -> Copies:
-    return Copies(_cache(stores), ledger=stores.ledger, objects=stores.objects, clock=SYSTEM)
+    return Copies(cache_of(stores), ledger=stores.ledger, objects=stores.objects, clock=SYSTEM)
 
 
-def _cache(stores: Stores) -> CacheSettings:
+def cache_of(stores: Stores) -> CacheSettings:
+    """Where the copies of this node are."""
     return CacheSettings(directory=Layout(stores.settings.data).cache)

@@ -11,8 +11,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from psycopg.conninfo import make_conninfo
-
 from mainstay.foundation.clock import iso8601
 from mainstay.foundation.errors import Unavailable
 from mainstay.provision.postgresql.places import Places
@@ -182,6 +180,8 @@ def _following(places: Places, wishes: Wishes) -> dict[str, str | int]:
 
 def conninfo(places: Places, upstream: Upstream, **more: str) -> str:
     """How this server, or one of its tools, reaches the primary."""
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - a driver that only its users pay for
+
     where = {"host": upstream.host, "sslmode": "verify-ca"}
     if upstream.name:
         where = {"host": upstream.name, "hostaddr": _address_of(upstream.host), "sslmode": "verify-full"}

@@ -11,9 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import psycopg
-from psycopg import sql
-
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.errors import Conflict, Unavailable
 from mainstay.foundation.logs import get_logger
@@ -30,6 +27,8 @@ from mainstay.provision.socket_url import OWNER, SOCKET_PORT, socket_url
 from mainstay.provision.waiting import tail
 
 if TYPE_CHECKING:
+    import psycopg
+
     from mainstay.provision.processes import Process
 
 log = get_logger()
@@ -304,8 +303,10 @@ class Server:
 
     # Asking
     @contextmanager
-    def connected(self, database: str = "postgres") -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    def connected(self, database: str = "postgres") -> "Iterator[psycopg.Connection[tuple[Any, ...]]]":
         """As superuser, each statement its own transaction. Raises `ServerDown`."""
+        import psycopg  # noqa: PLC0415 - a driver that only its users pay for
+
         try:
             connection = psycopg.connect(
                 host=str(self._sockets),
@@ -333,6 +334,8 @@ class Server:
     def rows(
         self, question: str, parameters: Sequence[Any] = (), *, database: str = "postgres"
     ) -> list[tuple[Any, ...]]:
+        import psycopg  # noqa: PLC0415 - same
+
         with self.connected(database) as connection:
             try:
                 return connection.execute(question.encode(), parameters or None).fetchall()
@@ -455,6 +458,8 @@ class Server:
 
     def _ensure_roles(self) -> None:
         """The database of ours, its owner and the role that replicates; a standby has them by its primary."""
+        from psycopg import sql  # noqa: PLC0415 - same
+
         if self.is_in_recovery():
             return
         with self.connected() as connection:
@@ -469,7 +474,9 @@ class Server:
                 owner = sql.Identifier(OWNER)
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(owner, owner))
 
-    def _make_replication_role(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    def _make_replication_role(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        from psycopg import sql  # noqa: PLC0415 - same
+
         role = sql.Identifier(REPLICATION)
         with connection.transaction():
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN REPLICATION").format(role))

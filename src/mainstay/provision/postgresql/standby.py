@@ -3,8 +3,6 @@
 import time
 from dataclasses import dataclass
 
-import psycopg
-
 from mainstay.foundation.clock import SYSTEM, Clock
 from mainstay.foundation.errors import Conflict, Unavailable
 from mainstay.foundation.logs import get_logger
@@ -21,6 +19,7 @@ _POLL_S = 0.05
 _COPY_SILENT_S_MAX = 180.0
 _REWIND_SILENT_S_MAX = 300.0
 _PROMOTE_S_MAX = 60.0
+_LET_GO_S_MAX = 10.0
 _VERSION_UNIT = 10_000
 _END_OF_LOG_S = 8.0
 """Longer than a receiver takes that can connect."""
@@ -44,6 +43,10 @@ class CannotRewind(Conflict):
 
 class NotPromoted(Unavailable):
     """It did not become the primary in time."""
+
+
+class NotLetGo(Unavailable):
+    """It did not stop following in time."""
 
 
 class NotReached(Unavailable):
@@ -175,6 +178,21 @@ class Standby:
         with server.stopped():
             server.places.require_data()
             self._mark()
+
+    def let_go(self, *, within_s: float = _LET_GO_S_MAX) -> None:
+        """Follow nobody, but stay a standby: from when this returns nothing is confirmed to the primary.
+
+        `follow` takes it up again. Raises `NotLetGo`, `ServerDown`.
+        """
+        server = self.server
+        with server.held():
+            server.wish(upstream=None)
+            server.reload()
+            until_s = self._clock.monotonic_s() + within_s
+            while server.ask("SELECT count(*) FROM pg_stat_get_wal_receiver() WHERE pid IS NOT NULL")[0]:
+                if self._clock.monotonic_s() > until_s:
+                    raise NotLetGo(f"the standby still receives after {within_s:.0f} s")
+                time.sleep(_POLL_S)
 
     def rewind_from(self, upstream: Upstream, credentials: Credentials) -> None:
         """Bring a former primary onto the history of the new one and stand by for it, without a full copy.
@@ -324,6 +342,8 @@ class Standby:
 
     def _asked(self, upstream: Upstream, question: str) -> str:
         """Raises `PrimaryAway`."""
+        import psycopg  # noqa: PLC0415 - a driver that only its users pay for
+
         try:
             line = conninfo(self.server.places, upstream, dbname="postgres")
             with psycopg.connect(line, autocommit=True) as connection:
