@@ -23,9 +23,11 @@ from mainstay.boot.replicating import check_managed, credentials_of, position, s
 from mainstay.boot.settings import traffic_of
 from mainstay.boot.site_lines import Lines
 from mainstay.boot.stores import Stores
+from mainstay.boot.witnessing import TERMS, persons_arbiter, witness_of
 from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.sites.positions import Positions
 from mainstay.cluster.sites.registry import NoSuchSite, Site, change
+from mainstay.cluster.witness.arbiter import WitnessArbiter
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import Conflict, MainstayError, Unavailable
 from mainstay.foundation.logs import get_logger
@@ -76,6 +78,7 @@ def hand_over(stores: Stores, name: str, *, tell: Tell) -> HandedOver:
         if target is None:
             raise NoSuchSite(f"there is no site {name!r}: `mainstay replica status` lists them")
         refuse_unready(stores, lines, server, target)
+        persons_arbiter(stores)  # one that does not answer is said before anything is changed
         return _hand_over(stores, lines, server, target, tell=tell)
 
 
@@ -114,7 +117,8 @@ def _hand_over(stores: Stores, lines: Lines, server: Server, target: Site, *, te
         tell(f"the database follows that of {target.name}")
         _wait_until_come(lines, target, end)
         _wait_for_objects(stores, target)
-    claim = Claim(standing.own.epoch + 1, target.id, target.name, target.url)
+        claim = Claim(standing.own.epoch + 1, target.id, target.name, target.url)
+        _tell_witness(stores, claim)
     site.learn(claim)
     tell(f"{target.name} has everything, and takes over")
     _wait_until_taken(lines, target, claim)
@@ -123,6 +127,13 @@ def _hand_over(stores: Stores, lines: Lines, server: Server, target: Site, *, te
     facts = Facts(epoch=claim.epoch, site=me.name if me else "", new_primary=target.name, is_planned=True)
     announce("demote", facts, traffic=traffic_of(stores.settings))
     return HandedOver(target.name, claim.epoch, paused_s)
+
+
+def _tell_witness(stores: Stores, claim: Claim) -> None:
+    """From now on it names the replica, and gives us no lease: the last moment at which all can be undone."""
+    witness = witness_of(stores)
+    if witness is not None:
+        WitnessArbiter(witness, TERMS).hand_over(claim)
 
 
 @contextmanager

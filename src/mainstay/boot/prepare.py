@@ -12,6 +12,8 @@ A later start finds step 1 done by one look at the database, without importing D
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -47,6 +49,11 @@ def prepare(stores: Stores) -> None:
         check_carried(stores.database)
         first_start.check_replica(stores)
         return
+    with _leased(stores):
+        _prepare_truth(stores)
+
+
+def _prepare_truth(stores: Stores) -> None:
     if not is_prepared(stores.database):
         setup_django()
         with migration_lock(stores.database):
@@ -55,6 +62,19 @@ def prepare(stores: Stores) -> None:
             first_start.first_start(stores)
             note_prepared(stores.database)
     first_start.check_every_start(stores)
+
+
+@contextmanager
+def _leased(stores: Stores) -> Iterator[None]:
+    """With automatic failover even the first write needs the witness, or the replica's word."""
+    site = SiteFile(stores.settings.data).read()
+    if site is None or not site.needs_lease:
+        yield
+        return
+    from mainstay.boot.leading import leased  # noqa: PLC0415 - only who has sites pays
+
+    with leased(stores, site):
+        yield
 
 
 def _is_superseded(stores: Stores) -> bool:

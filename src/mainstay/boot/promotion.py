@@ -18,6 +18,7 @@ from mainstay.boot.settings import NodeSettings, traffic_of
 from mainstay.boot.site_lines import Lines
 from mainstay.boot.sites import site_name
 from mainstay.boot.stores import Stores
+from mainstay.boot.witnessing import arbiter_of
 from mainstay.cluster.epochs.own import look_at
 from mainstay.cluster.epochs.raising import Arbiter, raise_epoch
 from mainstay.cluster.epochs.role import decide_role
@@ -116,7 +117,8 @@ def carry_out(
     """Make this site the primary, whatever of it is done already. Raises `NotPromotable`, `Superseded`, …"""
     if isinstance(made.decision, Refuse):
         raise NotPromotable(made.decision.because)
-    return _Promotion(stores, made, tell=tell, witness=witness, is_planned=is_planned).run(to_time_ms)
+    with Memory(stores.settings.data).one_promotion():
+        return _Promotion(stores, made, tell=tell, witness=witness, is_planned=is_planned).run(to_time_ms)
 
 
 def take_over(stores: Stores, giver: Site) -> Promoted:
@@ -131,7 +133,28 @@ def take_over(stores: Stores, giver: Site) -> Promoted:
         primary=giver,
         progress=Memory(stores.settings.data).progress(),
     )
-    return carry_out(stores, made, tell=lambda line: log.info("promotion.told", says=line), is_planned=True)
+    return carry_out(
+        stores,
+        made,
+        tell=lambda line: log.info("promotion.told", says=line),
+        witness=arbiter_of(stores),
+        is_planned=True,
+    )
+
+
+def take_over_from_silent(stores: Stores, silent: Site | None, witness: Arbiter, *, because: str) -> Promoted:
+    """Become the primary because the witness names us: `silent` does not renew, and we have all it had."""
+    made = Plan(
+        view=View(is_replica=True, primary=silent.name if silent else "the primary"),
+        decision=Go(because),
+        price=Forecast(silent_s=None, missing_bytes=0, is_zero=True, because=because),
+        incomplete=(),
+        is_listing_complete=True,
+        primary=silent,
+        progress=Memory(stores.settings.data).progress(),
+    )
+    tell = lambda line: log.info("promotion.told", says=line)  # noqa: E731 - one line
+    return carry_out(stores, made, tell=tell, witness=witness)
 
 
 class _Promotion:
@@ -250,7 +273,7 @@ class _Promotion:
     def _welcome_followers(self, unfenced: Database) -> None:
         """The process of the site lets them in again every second; a promotion does not fail by that."""
         standing = SiteFile(self._settings.data).ensure()
-        let_others_catch_up(unfenced, standing.site_id)
+        let_others_catch_up(unfenced, standing.site_id, old_primary=self._progress.old_primary)
         try:
             keep_up(self._stores, self._server)
         except (MainstayError, OutcomeUnknown) as failed:

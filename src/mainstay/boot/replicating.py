@@ -50,6 +50,7 @@ _NEAR_BYTES: Final = 64 * 1024
 _VERSION_UNIT: Final = 10_000
 _TOLD_S_MAX: Final = 2.0
 _POLL_S: Final = 0.05
+_NAMED_S_MAX: Final = 20.0
 _REST: Final = "UPDATE cluster_site SET state = 'paused' WHERE name = %s AND state <> 'removed' RETURNING id"
 _SIZES: Final = (
     "SELECT current_setting('server_version_num')::int,"
@@ -124,6 +125,9 @@ def rest(settings: NodeSettings, name: str) -> str:
     """
     fence_of(settings.data).check()
     server = server_of(settings.data)
+    standing = SiteFile(settings.data).read()
+    if standing is not None and standing.needs_lease:
+        return _rest_by_lease(server, name)
     with nullcontext() if server.is_running() else server:
         primary = Primary(server)
         site_id = _rested(server, name)
@@ -139,6 +143,23 @@ def rest(settings: NodeSettings, name: str) -> str:
             while not _has_all(primary, stream) and SYSTEM.monotonic_s() < until_s:
                 time.sleep(_POLL_S)
             primary.set_synchronous([each for each in server.wishes.synchronous if each != stream])
+    log.info("replication.rested", site=name)
+    return site_id
+
+
+def _rest_by_lease(server: Server, name: str) -> str:
+    """The process of the site first lets the witness name it no more; then commits stop waiting for it."""
+    site_id = _rested(server, name)
+    if site_id is None:
+        raise ListLocked("the list of sites is locked by something else: try again")
+    until_s = SYSTEM.monotonic_s() + _NAMED_S_MAX
+    while stream_of(site_id) in server.wishes.synchronous:
+        if SYSTEM.monotonic_s() > until_s:
+            raise ListLocked(
+                f"{name} is paused on the list, but commits still wait for it: the witness has not confirmed"
+                " that it names it no more (`mainstay witness status`)"
+            )
+        time.sleep(_POLL_S)
     log.info("replication.rested", site=name)
     return site_id
 
@@ -232,13 +253,19 @@ def keep_up(stores: Stores, server: Server) -> Sequence[Follower]:
     if others and wishes.listen is None:
         open_to_sites(stores.settings, server)
     wanted = {stream_of(site.id) for site in others}
-    for stream in set(wishes.sites) - wanted:
+    for stream in _droppable(stores.settings, set(wishes.sites) - wanted, wishes.synchronous):
         primary.drop_slot(stream)
     followers = {follower.site: follower for follower in primary.followers()}
     for stream in wanted - (followers.keys() & set(wishes.sites)):
         primary.create_slot(stream)
     _set_waiting(stores, primary, others, followers)
     return list(followers.values())
+
+
+def _droppable(settings: NodeSettings, gone: set[str], waited_for: Sequence[str]) -> set[str]:
+    """With a witness, what commits wait for is dropped only after the witness names it no more."""
+    standing = SiteFile(settings.data).read()
+    return gone - set(waited_for) if standing is not None and standing.needs_lease else gone
 
 
 def _set_waiting(
@@ -251,7 +278,7 @@ def _set_waiting(
     now = primary.server.wishes.synchronous
     with_objects = sites_with_objects(stores.settings)
     found = waiting.decide(
-        [_candidate(site, followers.get(stream_of(site.id)), with_objects) for site in others], now
+        [candidate(site, followers.get(stream_of(site.id)), with_objects) for site in others], now
     )
     if set(found.names) != set(now):
         primary.set_synchronous(found.names)
@@ -261,7 +288,7 @@ def _set_waiting(
             change(stores.database, site.id, state="active")  # from now on pushes wait for its objects, too
 
 
-def _candidate(site: Site, follower: Follower | None, with_objects: Mapping[str, bool]) -> waiting.Candidate:
+def candidate(site: Site, follower: Follower | None, with_objects: Mapping[str, bool]) -> waiting.Candidate:
     return waiting.Candidate(
         stream=stream_of(site.id),
         is_wanted=site.mode == "sync" and site.kind == "replica" and site.state in ("active", "joining"),
@@ -285,11 +312,18 @@ def sites_with_objects(settings: NodeSettings) -> Mapping[str, bool]:
     }
 
 
-def let_others_catch_up(database: Database, me: str) -> None:
-    """After a promotion nobody is waited for who has to compare everything with us first."""
-    for site in sites(database):
+def let_others_catch_up(database: Database, me: str, *, old_primary: str) -> None:
+    """After a promotion nobody is waited for who has to compare everything with us first.
+
+    A pair stays one: when the old primary comes back as a replica, it is to us what we were to it.
+    """
+    known = sites(database)
+    was_synchronous = any(site.id == me and site.mode == "sync" for site in known)
+    for site in known:
         if site.id != me and site.is_waited_for:
             change(database, site.id, state="joining")
+        if site.name == old_primary and was_synchronous and site.mode != "sync":
+            change(database, site.id, mode="sync", state="joining")
 
 
 # What a replica is told every second

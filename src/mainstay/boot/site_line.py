@@ -7,6 +7,7 @@ the pushes of its users on to the very door that they would have taken here, and
 
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from mainstay.cluster.sites.positions import Positions
 from mainstay.cluster.sites.prompt import Prompt
 from mainstay.cluster.sites.registry import Site
 from mainstay.cluster.station import Sight
+from mainstay.cluster.witness.promising import ask_promise
 from mainstay.doors.joining import app as joining
 from mainstay.doors.sites import app as sites
 from mainstay.doors.sites.answers import Answer
@@ -112,11 +114,16 @@ class SiteLine:
             still_in=lambda scope: void(who(scope, self._passes)),
             acknowledge=self._bookkeeper.note,
             renew=self._renewed,
+            promise=self._promised,
         )
 
     def _renewed(self, site_id: str) -> Mapping[str, str]:
         secrets = secrets_of(self._stores)
         return texts_of(renewed(self._stores.database, secrets, site_id, clock=SYSTEM))
+
+    def _promised(self, _site_id: str, epoch: int) -> Mapping[str, Any]:
+        """Whoever asks in the name of an old epoch is told no."""
+        return asdict(ask_promise(Layout(self._stores.settings.data).run, epoch))
 
     def _state_of(self, site_id: str) -> str:
         return self._passes.known(site_id).state

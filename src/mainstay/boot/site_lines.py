@@ -6,7 +6,7 @@ from typing import Any, Final
 from mainstay.boot.settings import NodeSettings
 from mainstay.cluster.epochs.sentinel import Peer
 from mainstay.cluster.epochs.site import SiteFile
-from mainstay.cluster.reading_line import open_reading_line
+from mainstay.cluster.reading_line import ReadingLine, open_reading_line
 from mainstay.cluster.sites.identity import SiteIdentity
 from mainstay.cluster.sites.line import Line
 from mainstay.cluster.sites.registry import Site, sites
@@ -55,6 +55,16 @@ class Lines:
         found = sites(self._reading)
         with self._lock:
             self._known = found
+
+    @property
+    def reading(self) -> ReadingLine:
+        """To the database of this site; also reads where nothing can be committed."""
+        return self._reading
+
+    @property
+    def identity(self) -> SiteIdentity:
+        """Ours, as we show it to others."""
+        return self._identity
 
     def others(self) -> list[Site]:
         """All that can be spoken to."""

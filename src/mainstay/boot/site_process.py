@@ -17,17 +17,20 @@ from types import FrameType
 from typing import Any, Final
 
 from mainstay.boot import adopting, child, promotion
+from mainstay.boot.leading import Lease
 from mainstay.boot.managed_database import server_of
 from mainstay.boot.membership import secrets_of
 from mainstay.boot.replica import not_packs, pull_directory
 from mainstay.boot.replicating import Saying, credentials_of, keep_up, stream_of
 from mainstay.boot.site_lines import Lines, claim_in
+from mainstay.boot.standing_by import Watch
 from mainstay.boot.state import SITES
 from mainstay.boot.station import station_of
 from mainstay.boot.stores import Stores
+from mainstay.boot.witnessing import WitnessSource
 from mainstay.cluster.enduring import bugs_as_outages
 from mainstay.cluster.epochs.own import look_at
-from mainstay.cluster.epochs.sentinel import MarkerSource, Sentinel
+from mainstay.cluster.epochs.sentinel import MarkerSource, Sentinel, Source
 from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.sites.admission import enlist
 from mainstay.cluster.sites.identity import SiteIdentity, site_id_in
@@ -71,7 +74,7 @@ def ask_others(stores: Stores) -> Standing | None:
             site,
             own=look_at(stores.settings.database_url),
             peers=lines.peers,
-            sources={"objects": MarkerSource(stores.objects, site)},
+            sources=sources_of(stores, site, lines),
         )
         try:
             return sentinel.ask_once()
@@ -79,6 +82,14 @@ def ask_others(stores: Stores) -> Standing | None:
             sentinel.close()
     finally:
         lines.close()
+
+
+def sources_of(stores: Stores, site: SiteFile, lines: Lines) -> Mapping[str, Source]:
+    """Who knows of promotions, beside the other sites."""
+    return {
+        "objects": MarkerSource(stores.objects, site),
+        "witness": WitnessSource(lines.reading, stores.settings.data),
+    }
 
 
 def stand_down(server: Server | None) -> None:
@@ -105,9 +116,13 @@ class SiteProcess:
             self._site,
             own=look_at(settings.database_url),
             peers=self._lines.peers,
-            sources={"objects": MarkerSource(stores.objects, self._site)},
+            sources=sources_of(stores, self._site, self._lines),
         )
         self._pulling = Pulling(stores)
+        self._lease = Lease(stores, self._server, self._lines) if self._server else None
+        self._watch = (
+            Watch(stores, self._server, self._lines, rest=self._pulling.rest) if self._server else None
+        )
         self._stopping = threading.Event()
         self._turns = self._superseded_turns = 0
         self._last_said = ""
@@ -125,6 +140,8 @@ class SiteProcess:
                 self.turn()
         finally:
             self._pulling.rest()
+            self._rest_from_leading()
+            self._rest_from_watching()
             self._sentinel.close()
             self._station.stop()
             self._lines.close()
@@ -150,18 +167,33 @@ class SiteProcess:
             self._lines.refresh()
         except MainstayError as away:
             log.debug("sites.list_remembered", because=str(away))
+        if self._watch is not None:
+            self._watch.resume()
         if role != "replica":
             self._pulling.rest()
+            self._rest_from_watching()
+        if role != "primary":
+            self._rest_from_leading()
         self._superseded_turns = self._superseded_turns + 1 if role == "superseded" else 0
         if self._superseded_turns > 1:  # by now no process here writes any more
             stand_down(self._server)
         elif role == "primary" and standing.own.epoch:
-            self._lead()
+            self._lead(standing)
         elif role == "replica":
             self._follow(standing)
 
     # As primary
-    def _lead(self) -> None:
+    def _rest_from_leading(self) -> None:
+        if self._lease is not None:
+            self._lease.rest()
+
+    def _rest_from_watching(self) -> None:
+        if self._watch is not None and not self._watch.is_deciding:
+            self._watch.rest()
+
+    def _lead(self, standing: Standing) -> None:
+        if self._lease is not None:
+            self._lease.turn(standing)  # before all else: nothing is written without it
         self._renew_own()
         if self._server is not None and self._saying is not None:
             keep_up(self._stores, self._server)
@@ -230,6 +262,8 @@ class SiteProcess:
         if primary is None:
             return
         me = self._lines.me()
+        if self._watch is not None:
+            self._watch.turn(standing, me)
         wants = everything if me is None or me.kind == "replica" else Kept(self._stores, me.patterns)
         self._pulling.towards(primary, self._lines.to(primary), wants=wants)
         facts = self._lines.to(primary).facts()
@@ -240,7 +274,8 @@ class SiteProcess:
         if SiteIdentity(self._stores.settings.data).is_due(now_ms=SYSTEM.now_ms()):
             self._lines.to(primary).renew()
             self._show_new_certificate()
-        if self._server is not None and facts.get("role") == "primary":
+        is_deciding = self._watch is not None and self._watch.is_deciding
+        if self._server is not None and facts.get("role") == "primary" and not is_deciding:
             self._turn_to(standing, primary, said if isinstance(said, dict) else {})
 
     def _take_over(self, standing: Standing) -> None:

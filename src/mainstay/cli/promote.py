@@ -33,10 +33,22 @@ class NotAsked(Invalid):
 @click.option(
     "--check", "only_check", is_flag=True, help="Only say what would be lost. Exit code 5: refused."
 )
+@click.option(
+    "--without-witness",
+    is_flag=True,
+    help="The witness is gone for ever; nobody else may take over. Turns automatic failover off.",
+)
 @data_option
 @json_option
 def command(
-    *, yes: bool, force: bool, to_time: str | None, only_check: bool, data: Path | None, as_json: bool
+    *,
+    yes: bool,
+    force: bool,
+    to_time: str | None,
+    only_check: bool,
+    without_witness: bool,
+    data: Path | None,
+    as_json: bool,
 ) -> None:
     """Make this replica the primary, when the primary is gone.
 
@@ -46,7 +58,7 @@ def command(
     failpoints.arm(from_environment("FAILPOINTS") or "")
     to_time_ms = _moment(to_time) if to_time else None
     with opened(data, orm=False) as stores:
-        from mainstay.boot import promotion  # noqa: PLC0415 - `--help` does not pay for a database
+        from mainstay.boot import promotion, witnessing  # noqa: PLC0415 - `--help` does not pay for a database
         from mainstay.ops.sites.promotion import NotPromotable, Refuse  # noqa: PLC0415 - same
 
         plan = promotion.plan(stores, is_forced=force, to_time_ms=to_time_ms)
@@ -59,9 +71,12 @@ def command(
             raise NotPromotable(decision.because)
         if only_check:
             return
+        witness = None if without_witness else witnessing.persons_arbiter(stores)
         _ask(yes=yes)
         tell = lambda line: click.echo(line, err=True)  # noqa: E731 - one line
-        done = promotion.carry_out(stores, plan, tell=tell, to_time_ms=to_time_ms)
+        done = promotion.carry_out(stores, plan, tell=tell, to_time_ms=to_time_ms, witness=witness)
+        if without_witness:
+            witnessing.forget_at_once(stores)
     show(_answer_of(done, plan), as_json=as_json, text="\n".join(_lines_of(done)))
 
 

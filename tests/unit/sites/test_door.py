@@ -48,6 +48,7 @@ class House:
                 still_in=self._still_in,
                 acknowledge=lambda _, said: self.said.append(said),
                 renew=lambda site: {"certificate": site},
+                promise=lambda site, epoch: {"is_allowed": site == SITE, "because": f"epoch {epoch}"},
             ),
             ObjectsForSites(self.objects, settings, self.threads),
             self.feed,

@@ -213,6 +213,10 @@ class Line:
         }
         self._asked("POST", "ack", json.dumps(said).encode())
 
+    def promise(self, epoch: int) -> bool:
+        """Whether that site, a synchronous replica of ours, waits for a term before it takes over."""
+        return self._asked("POST", "promise", json.dumps({"epoch": epoch}).encode()).get("is_allowed") is True
+
     def renew(self) -> None:
         """Get a further certificate, and use it from now on."""
         from mainstay.cluster.sites.admission import issued_in  # noqa: PLC0415 - imports a crypto library

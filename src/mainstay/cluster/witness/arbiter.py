@@ -35,18 +35,33 @@ class WitnessArbiter:
 
         A witness without a record is enrolled by it: it is a person who promotes.
         """
+        before = self._put(claim)
+        if before is not None and before.record.primary != claim.site_id:
+            self._wait_out(before)
+
+    def enrol(self, claim: Claim) -> None:
+        """Begin anew as the primary that `claim` says: no replica may take over until one is named again.
+
+        Raises `Superseded`.
+        """
+        self._put(claim, afresh=True)
+
+    def hand_over(self, claim: Claim) -> None:
+        """Let it name another site in the place of ours, which has stopped writing. Nobody waits."""
+        self._put(claim)
+
+    def _put(self, claim: Claim, *, afresh: bool = False) -> Seen | None:
+        """Make `claim` the record; what it was before, None when it was that already, or there was none."""
         for _ in range(_ATTEMPTS_MAX):
             seen = self._witness.look()
-            if seen is not None and _is_settled(seen, claim):
-                return
+            if seen is not None and _is_settled(seen, claim) and not afresh:
+                return None
             try:
                 self._witness.swap(seen.version if seen else None, first_record(claim, self._terms))
             except Overtaken:
                 continue
-            if seen is not None and seen.record.primary != claim.site_id:
-                self._wait_out(seen)
             log.info("witness.named", epoch=claim.epoch, primary=claim.name or claim.site_id)
-            return
+            return seen
         raise WitnessAway(f"the witness's record changed {_ATTEMPTS_MAX} times while it was being changed")
 
     def _wait_out(self, seen: Seen) -> None:

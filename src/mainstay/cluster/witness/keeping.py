@@ -86,6 +86,11 @@ class Keeper:
         self._written_s: float | None = None
         self._thread: threading.Thread | None = None
 
+    def may_write(self) -> Verdict:
+        """As things are, without asking."""
+        with self._turn:
+            return self.tenure.may_write(self._clock_s())
+
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="witness-keeper", daemon=True)
         self._thread.start()

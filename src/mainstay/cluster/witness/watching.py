@@ -95,6 +95,11 @@ class Watcher:
         with self._turn:
             return self._candidacy.stand(epoch, now_s=self._clock_s())
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether this site asked to be named, and does not know the answer; it follows nobody meanwhile."""
+        return self._candidacy.asked is not None or self._turn.locked()
+
     def look(self) -> bool:
         """Look once, and take over if that may be; whether it was done."""
         try:

@@ -7,6 +7,7 @@
     GET  feed?identity=I&after=N&wait_s=S   lines of the feed, and the position after them in a header
     POST ack                                how far the asking site is
     POST certificate                        a new one for the asking site
+    POST promise                            whether this site waits before it takes over from the asking one
 
 Whoever comes here was let through by `boot.sites`: `scope["extensions"]["mainstay.site"]` is its id. A feed
 that begins anew, or has forgotten so much, is answered 410: the site compares everything then.
@@ -21,6 +22,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from mainstay.cluster.sites.positions import Acknowledged, acknowledged_from
+from mainstay.cluster.witness import NUMBER_MAX
 from mainstay.doors.sites.answers import Answer, PeerStuck, Receive, Scope, Send
 from mainstay.doors.sites.changes import Changes
 from mainstay.doors.sites.objects import ObjectChanged, ObjectsForSites
@@ -71,6 +73,8 @@ class Desk:
     acknowledge: Callable[[str, Acknowledged], None]
     renew: Callable[[str], Mapping[str, str]]
     """A certificate for the site, as texts."""
+    promise: Callable[[str, int], Mapping[str, Any]]
+    """Whether we wait a term before we take over, as a primary asks that the witness does not answer."""
 
 
 def claims(scope: Scope) -> bool:
@@ -151,6 +155,9 @@ class SitesDoor:
             await answer.tell(200, {})
         elif call == "certificate":
             await answer.tell(200, await self._threads.run(self._desk.renew, site_id))
+        elif call == "promise":
+            epoch = _epoch_in(await self._body(receive))
+            await answer.tell(200, await self._threads.run(self._desk.promise, site_id, epoch))
         else:
             raise NotFound("there is no such address on the line between sites")
 
@@ -230,7 +237,7 @@ def _call_of(scope: Scope) -> str:
             return "objects"
         return {"facts": "facts", "objects": "listing", "feed": "feed"}.get(name, "none")
     if scope["method"] == "POST":
-        return name if name in ("ack", "bundle", "certificate") else "none"
+        return name if name in ("ack", "bundle", "certificate", "promise") else "none"
     return "none"
 
 
@@ -244,6 +251,13 @@ def _query(scope: Scope) -> dict[str, str]:
         return dict(parse_qsl(text, max_num_fields=_QUERY_FIELDS_MAX, strict_parsing=bool(text)))
     except ValueError:
         raise NotUnderstood("the query cannot be read") from None
+
+
+def _epoch_in(said: object) -> int:
+    epoch = said.get("epoch") if isinstance(said, dict) else None
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 < epoch <= NUMBER_MAX:
+        raise NotUnderstood("an epoch is a whole number")
+    return epoch
 
 
 def _keys_in(said: object, *, most: int) -> list[str]:

@@ -5,12 +5,14 @@ synced: the machine whose power fails is not the one that is promoted a moment l
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from mainstay.foundation.errors import Conflict
+from mainstay.foundation.file_locks import held
 from mainstay.foundation.private_files import make_private_directory, replace_file
 from mainstay.ops.sites.losses import Heard, LastPush
 from mainstay.ops.sites.promotion import Progress, progress_in, progress_said
@@ -57,6 +59,13 @@ class Memory:
             return None if said is None else progress_in(said)
         except (KeyError, TypeError, ValueError) as error:
             raise MemoryUnreadable(f"{self._directory / 'promotion.json'}: {error!r}") from error
+
+    @contextmanager
+    def one_promotion(self) -> Iterator[None]:
+        """Of a person and a process that promote the site at the same time, one waits for the other."""
+        make_private_directory(self._directory)
+        with held(self._directory / "promotion.lock"):
+            yield
 
     def note_progress(self, progress: Progress) -> None:
         self._write("promotion.json", progress_said(progress), durable=True)

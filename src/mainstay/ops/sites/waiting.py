@@ -24,6 +24,12 @@ class Candidate:
     behind_bytes: int | None = None
     has_objects: bool = True
 
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether the rest comes within a moment."""
+        is_near = self.behind_bytes is not None and self.behind_bytes <= NEAR_BYTES
+        return self.is_streaming and self.has_objects and is_near
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -40,14 +46,9 @@ def decide(candidates: Sequence[Candidate], now: Sequence[str]) -> Waiting:
                 reasons.append(f"{each.stream} is not waited for any more")
         elif each.stream in now:
             names.append(each.stream)
-        elif _has_caught_up(each):
+        elif each.has_caught_up:
             names.append(each.stream)
             reasons.append(f"{each.stream} has caught up")
     gone = set(now) - {each.stream for each in candidates}
     reasons += [f"{name} is no site any more" for name in sorted(gone)]
     return Waiting(tuple(sorted(names)), "; ".join(reasons) or "nothing has changed")
-
-
-def _has_caught_up(candidate: Candidate) -> bool:
-    behind = candidate.behind_bytes
-    return candidate.is_streaming and candidate.has_objects and behind is not None and behind <= NEAR_BYTES

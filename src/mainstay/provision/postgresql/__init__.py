@@ -20,6 +20,7 @@
     upstream = Upstream(host=, port=, site=OUR_NAME, name=IN_ITS_CERTIFICATE)
     standby.base_backup_from(upstream, credentials, replace_data=False)
     standby.follow(upstream, credentials, delay_s=0)       another primary, without a restart
+    standby.let_go()                                       follow nobody, confirm nothing
     standby.rewind_from(upstream, credentials)             a former primary, without a full copy
     standby.lag() -> Lag, .timeline(), .set_delay(seconds)
     standby.replay_until(time_ms, within_s=) -> Reached, then
@@ -37,6 +38,7 @@ from mainstay.provision.postgresql.standby import (
     CannotRewind,
     HasData,
     Lag,
+    NotLetGo,
     NotPromoted,
     NotReached,
     OtherVersion,
@@ -55,6 +57,7 @@ __all__ = [
     "HasData",
     "Lag",
     "Listen",
+    "NotLetGo",
     "NotPromoted",
     "NotReached",
     "OtherVersion",

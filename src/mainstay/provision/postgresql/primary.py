@@ -46,6 +46,8 @@ class Follower:
     """How much is kept here for it."""
     wal_status: WalStatus | None
     """`lost`: it was away for too long, and needs a new copy."""
+    flushed: int | None = None
+    """Position in the log up to which it has everything on its disk. None while it is not connected."""
 
     @property
     def needs_a_copy(self) -> bool:
@@ -57,7 +59,7 @@ SELECT s.slot_name, coalesce(r.state = 'streaming', false),
        coalesce(r.sync_state IN ('sync', 'quorum'), false),
        (w.at - r.sent_lsn)::bigint, (w.at - r.flush_lsn)::bigint, (w.at - r.replay_lsn)::bigint,
        CASE WHEN r.replay_lsn >= w.at THEN 0.0 ELSE extract(epoch FROM r.replay_lag)::float8 END,
-       (w.at - s.restart_lsn)::bigint, s.wal_status
+       (w.at - s.restart_lsn)::bigint, s.wal_status, (r.flush_lsn - '0/0')::bigint
 FROM pg_replication_slots s
 LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
 CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn()
@@ -161,6 +163,7 @@ class Primary:
                 replayed_behind_s=row[6],
                 kept_bytes=row[7],
                 wal_status=row[8],
+                flushed=row[9],
             )
             for row in self.server.rows(_FOLLOWERS)
         ]
