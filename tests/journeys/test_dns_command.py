@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mainstay import cli
+from mainstay.boot import failover
 from mainstay.boot.settings import load_for_command, traffic_of
 from mainstay.ops.traffic.announcing import Facts, announce
 from support.name_server import ZONE, NameServer, name_server
@@ -55,6 +56,8 @@ def test_check_update_and_promote(
     assert f"git.{ZONE} A " in shown
     assert "leads nowhere: there is no such record yet" in shown
     assert "TTL 3600 s: clients may go to the old site for 60 minutes after a move" in shown
+    (warned,) = failover.warnings(load_for_command(data))
+    assert warned.startswith(f"long.{ZONE} A: TTL 3600 s: clients may go to the old site")
 
     assert run("dns", "update", "--to", "one", "--data", str(data)) == 0
     capsys.readouterr()

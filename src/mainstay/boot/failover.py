@@ -20,7 +20,7 @@ from typing import Final
 from mainstay.boot.layout import Layout
 from mainstay.boot.managed_database import server_of
 from mainstay.boot.replicating import check_managed, credentials_of, position, stream_of
-from mainstay.boot.settings import traffic_of
+from mainstay.boot.settings import NodeSettings, traffic_of
 from mainstay.boot.site_lines import Lines
 from mainstay.boot.stores import Stores
 from mainstay.boot.witnessing import TERMS, persons_arbiter, witness_of
@@ -33,6 +33,7 @@ from mainstay.foundation.errors import Conflict, MainstayError, Unavailable
 from mainstay.foundation.logs import get_logger
 from mainstay.ops.maintenance import switch
 from mainstay.ops.traffic.announcing import Facts, announce
+from mainstay.ops.traffic.checking import seen_ttls
 from mainstay.provision.postgresql import Primary, Server, Standby, Upstream
 from mainstay.storage.database.fence import Claim
 from mainstay.storage.feed.log import Feed
@@ -66,6 +67,15 @@ class HandedOver:
     epoch: int
     paused_s: float
     """How long writes waited."""
+
+
+def warnings(settings: NodeSettings) -> list[str]:
+    """What a person should know before: names that resolvers keep for long, or that cannot be looked at."""
+    try:
+        found = seen_ttls(traffic_of(settings))
+    except MainstayError as error:
+        return [f"dns_records: {error}"]
+    return [f"{each.name}: {each.says}" for each in found if each.verdict == "warning"]
 
 
 def hand_over(stores: Stores, name: str, *, tell: Tell) -> HandedOver:

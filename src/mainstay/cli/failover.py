@@ -75,12 +75,14 @@ def command(
 
 
 def _hand_over(stores: "Stores", name: str, *, yes: bool, as_json: bool) -> None:
+    from mainstay.boot.failover import hand_over, warnings  # noqa: PLC0415 - `--help` does not pay for it
+
+    for warning in warnings(stores.settings):
+        click.echo(f"warning: {warning}", err=True)
     if not yes:
         if not sys.stdin.isatty():
             raise NotAsked("nobody is there to say yes: give --yes")
         click.confirm(f"Let {name} be the primary?", abort=True, err=True)
-    from mainstay.boot.failover import hand_over  # noqa: PLC0415 - `--help` does not pay for a database
-
     done = hand_over(stores, name, tell=lambda line: click.echo(line, err=True))
     text = f"{done.to} is the primary, with epoch {done.epoch}; writes waited for {done.paused_s:.1f} s."
     show(asdict(done), as_json=as_json, text=text)

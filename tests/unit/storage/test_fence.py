@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mainstay.foundation.errors import OutcomeUnknown, Unavailable
+from mainstay.storage.database import DatabaseAway
 from mainstay.storage.database.fence import (
     LEASE_FILE,
     LOOK_S,
@@ -167,6 +168,20 @@ def test_a_lease_ends_between_two_looks(machine: Machine) -> None:
     assert machine.after_a_look() is None
     (machine.data / LEASE_FILE).unlink()
     assert "no lease" in str(machine.after_a_look())
+
+
+def test_a_lease_that_is_missing_is_waited_for_and_a_successor_is_not(machine: Machine) -> None:
+    machine.say(replace(PRIMARY, needs_lease=True))
+    assert machine.after_a_look()
+    with pytest.raises(DatabaseAway, match="no lease") as refused:
+        machine.fence.check()
+    assert isinstance(refused.value, SiteFenced)
+    assert not refused.value.is_final
+    machine.say(replace(PRIMARY, needs_lease=True, highest=THEIRS))
+    assert machine.after_a_look()
+    with pytest.raises(SiteFenced) as superseded:
+        machine.fence.check()
+    assert not isinstance(superseded.value, DatabaseAway)
 
 
 def test_before_a_commit_it_is_refused_and_after_it_unknown(machine: Machine) -> None:

@@ -29,6 +29,7 @@ from weakref import WeakValueDictionary
 
 from mainstay.foundation.boots import boot_id, since_boot_s
 from mainstay.foundation.errors import OutcomeUnknown, Unavailable
+from mainstay.storage.database import DatabaseAway
 
 SITE_FILE: Final = "site.json"
 LEASE_FILE: Final = "run/lease.json"
@@ -47,6 +48,13 @@ class SiteFenced(Unavailable):
     def __init__(self, message: str, *, is_final: bool) -> None:
         super().__init__(message, retry_after_s=_RETRY_FINAL_S if is_final else _RETRY_PASSING_S)
         self.is_final = is_final
+
+
+class LeaseAway(SiteFenced, DatabaseAway):
+    """The site is the primary and has no lease at the moment: worth waiting for, as for a failover."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, is_final=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,13 @@ class Permit:
 class Refusal:
     because: str
     is_final: bool
+    lacks_lease: bool = False
+    """Nothing but a lease is missing."""
+
+    def error(self) -> SiteFenced:
+        return (
+            LeaseAway(self.because) if self.lacks_lease else SiteFenced(self.because, is_final=self.is_final)
+        )
 
 
 class Unreadable(ValueError):
@@ -157,12 +172,14 @@ def _named(claim: Claim) -> str:
 
 def _without_lease(own: Claim, permit: Permit | None, *, boot: str, now_s: float) -> Refusal | None:
     if permit is None or permit.boot != boot or permit.epoch != own.epoch:
-        return Refusal("this site has no lease from the witness yet", is_final=False)
+        because = "this site has no lease from the witness yet"
+        return Refusal(because, is_final=False, lacks_lease=True)
     if now_s >= permit.until_s:
         return Refusal(
             f"the lease of this site ended {now_s - permit.until_s:.1f} s ago: neither the witness nor the"
             " replica renewed it in time",
             is_final=False,
+            lacks_lease=True,
         )
     return None
 
@@ -232,7 +249,7 @@ class SiteFence:
     def check(self) -> None:
         refused = self._refused()
         if refused is not None:
-            raise SiteFenced(refused.because, is_final=refused.is_final)
+            raise refused.error()
 
     def confirm(self) -> None:
         refused = self._refused()
