@@ -42,6 +42,12 @@ def _logging_is_as_it_was() -> Iterator[None]:
     root.setLevel(level)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests of one file meet in one worker: what they share is then made once, not once in each."""
+    if item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}-{item.path.stem}"))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one group meet in one worker: xdist 3.8 notes the group where pytest 9.2 does not look."""

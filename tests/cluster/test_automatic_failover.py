@@ -144,7 +144,6 @@ def test_the_replica_takes_over_from_a_dead_primary_and_fences_it(world: Trio) -
     wait_until(lambda: _is_superseded(paris), timeout_s=_S_MAX, what="the old primary knows")
     world.push(paris)  # it is refused, or goes on to the new primary: it is nowhere else
     assert world.heads_of(berlin) == world.pushed
-    _lets_itself_be_made_a_replica(world)
 
 
 def _is_superseded(node: Node) -> bool:
@@ -152,12 +151,22 @@ def _is_superseded(node: Node) -> bool:
     return done.returncode == 2 and json.loads(done.stdout)["role"] == "superseded"
 
 
-def _lets_itself_be_made_a_replica(world: Trio) -> None:
+@only_long
+def test_the_old_primary_rejoins_and_takes_over_in_its_turn(world: Trio) -> None:
     paris, berlin = world.sites.paris, world.sites.berlin
+    world.failover(paris, "--automatic", *world.witness.options)
+    world.wait_until_named(paris, "berlin")
+    paris.kill()
+    world.seconds_until_pushed(berlin, within_s=_TAKEN_OVER_S_MAX)
+    paris.launch()
+    wait_until(lambda: _is_superseded(paris), timeout_s=_S_MAX, what="the old primary knows")
     done = paris.run("replica", "rejoin", check=False)
     assert done.returncode == 0, done.stderr
     world.wait_until_named(berlin, "paris")
     assert world.push(berlin), world.refusal
+    berlin.kill()
+    world.seconds_until_pushed(paris, within_s=_TAKEN_OVER_S_MAX)
+    assert world.heads_of(paris) == world.pushed
 
 
 @only_long

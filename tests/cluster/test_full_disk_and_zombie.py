@@ -23,6 +23,7 @@ from mainstay.storage.objects.directory import DirectoryStore
 from mainstay.storage.sweep import sweep
 from support.chaos import power
 from support.chaos.load import fresh_commit
+from support.long import only_long
 from support.node import Node
 from support.postgres import find_binaries, unprivileged_user
 from support.postgres_pair import PairServer
@@ -106,6 +107,7 @@ def crowded() -> Iterator[tuple[PairServer, Path]]:
         yield server, server.data
 
 
+@only_long
 @pytest.mark.timeout(240)
 def test_a_postgresql_whose_disk_is_full_loses_nothing_and_comes_back(
     crowded: tuple[PairServer, Path], tmp_path: Path
@@ -171,6 +173,7 @@ class Kept:
         return said
 
 
+@only_long
 @pytest.mark.timeout(240)
 def test_a_zombie_whose_upload_was_swept_commits_nothing(tmp_path: Path) -> None:
     """Stopped between upload and commit, as a virtual machine may be for a night."""

@@ -11,6 +11,7 @@ import pytest
 
 from support.git_client import GitClient
 from support.later_program import later_program
+from support.long import only_long
 from support.node import Node, NodeFailed
 from support.servers import wait_until
 
@@ -67,6 +68,7 @@ def this_release() -> str:
     return str(CURRENT)
 
 
+@only_long
 def test_a_raised_floor_waits_for_older_nodes_and_then_keeps_them_out(
     told: dict[str, str], tmp_path: Path
 ) -> None:

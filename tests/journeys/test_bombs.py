@@ -19,6 +19,7 @@ from support.bombs import (
     relabelled,
     tree_bomb,
 )
+from support.long import only_long
 from support.node import Node
 from support.people import Person, person, project_id
 from support.process_tree import Sampled, wait_until_quiet
@@ -77,7 +78,7 @@ def ada_is(ada: Person) -> dict[str, str]:
     "bomb",
     [
         pytest.param(lambda: deflate_bomb(400), id="zeros"),
-        pytest.param(lambda: one_line(400), id="one line"),
+        pytest.param(lambda: one_line(400), id="one line", marks=only_long),
         pytest.param(lambda: delta_chain(base_mib=40, links=8), id="deltas of a large file"),
         pytest.param(lambda: tree_bomb(width=10, levels=10), id="ten thousand million files"),
         pytest.param(lambda: deep_tree(3000), id="deep"),

@@ -18,6 +18,7 @@ from random import Random
 import pytest
 
 from support.git_client import GitClient, fsck
+from support.long import only_long
 from support.node import Node
 from support.people import Person, person
 
@@ -161,6 +162,7 @@ def test_what_was_begun_before_a_stop_ends_well(started: Started, tmp_path: Path
         assert ada.git.refs(ada.url("ada/engine"))["refs/heads/main"] == last
 
 
+@only_long
 def test_a_push_that_takes_longer_than_the_drain_is_cut_without_a_promise(
     started: Started, tmp_path: Path
 ) -> None:

@@ -52,7 +52,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _BODY_BYTES_MAX = 64 * 1024 * 1024
 _BODY_SILENCE_S_MAX = 30.0
 _CONNECTIONS_MAX = 64
-_AWAY_S_MAX = 5.0
+_AWAY_S_MAX = 15.0
 """A restart of the web process is a pause, not an error, up to this long."""
 _URL = URL("http://web/")
 """The same for all: what was asked for is in the headers, untouched by anybody's idea of a clean address."""
