@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mainstay.boot import setup_django
+from mainstay.boot import django_is_set_up, setup_django
 from mainstay.boot.exits import EXIT_BUG, exit_code_of
 from mainstay.boot.membership import secret_key
 from mainstay.boot.settings import NodeSettings, load_for_child
@@ -48,7 +48,7 @@ def begun(process: str, *, orm: bool = True) -> Iterator[Stores]:
     try:
         with opened_stores(begin(process)) as stores:
             export_to_children("SECRET_KEY", secret_key(stores))
-            if orm:
+            if orm or django_is_set_up():
                 setup_django()
             yield stores
     except MainstayError as error:

@@ -25,6 +25,7 @@ from mainstay.boot.layout import Layout, make_directories, wipe_leftovers
 from mainstay.boot.listening import PortTaken, PublicSockets, open_sockets
 from mainstay.boot.locks import pid_lock
 from mainstay.boot.numbers import forget_dead
+from mainstay.boot.nursery import NoBirth, Nursery, reap_strangers
 from mainstay.boot.parsing import Role
 from mainstay.boot.process import Program, Running
 from mainstay.boot.settings import NodeSettings, as_text, remember
@@ -124,11 +125,13 @@ class Supervisor:
         self._was_ready = False
         self._stops_asked = 0
         self._selector = selectors.DefaultSelector()
+        self._nursery: Nursery | None = None
 
     def run(self) -> None:
         with _signals(self._ask_to_stop, self._selector):
             try:
                 self._start_database()
+                self._open_nursery()  # it imports while the truth is prepared
                 self._prepare()
                 for program in self._programs if not self._stops_asked else ():
                     self._start(program)
@@ -160,8 +163,26 @@ class Supervisor:
         if ended.returncode != 0 and not self._stops_asked:
             sys.exit(ended.returncode if ended.returncode > 0 else 1)
 
+    def _open_nursery(self) -> None:
+        if sys.platform == "linux":
+            modules = list(dict.fromkeys(program.module for program in self._programs))
+            self._nursery = Nursery(modules, self._environment)
+
+    def _started(self, program: Program) -> Running:
+        """From the nursery, from a new one when that is dead, and else like any other process."""
+        for _ in range(2):
+            if self._nursery is None:
+                break
+            try:
+                return Running(program, self._environment, self._clock, nursery=self._nursery)
+            except NoBirth as failed:
+                log.warning("boot.nursery_failed", because=str(failed))
+                self._nursery.close()
+                self._open_nursery()
+        return Running(program, self._environment, self._clock)
+
     def _start(self, program: Program) -> None:
-        running = Running(program, self._environment, self._clock)
+        running = self._started(program)
         self._running[program.name] = running
         self._selector.register(running.ready_fd, selectors.EVENT_READ, running)
         log.info("boot.process_started", name=program.name, pid=running.pid)
@@ -177,8 +198,12 @@ class Supervisor:
             if self._due_s.get(program.name, float("inf")) <= self._clock.monotonic_s():
                 del self._due_s[program.name]
                 self._start(program)
+        reap_strangers([running.pid for running in self._running.values()] + self._nursery_pid())
         if not self._was_ready and self._all_ready():
             self._become_ready()
+
+    def _nursery_pid(self) -> list[int]:
+        return [self._nursery.pid] if self._nursery else []
 
     def _listen_for_news(self) -> None:
         for key, _ in self._selector.select(self._patience_s()):
@@ -277,6 +302,8 @@ class Supervisor:
         for running in self._running.values():
             log.warning("boot.process_killed", name=running.program.name)
             running.kill()
+        if self._nursery is not None:
+            self._nursery.close()
         self._sockets.close()
         self._selector.close()
         self._layout.state.unlink(missing_ok=True)

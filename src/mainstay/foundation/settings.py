@@ -38,6 +38,12 @@ def child_environment(ours: Mapping[str, str], *, metrics_in: Path) -> dict[str,
     return {**os.environ, **prefixed, _METRICS_DIRECTORY: str(metrics_in)}
 
 
+def replace_environment(whole: Mapping[str, str]) -> None:
+    """Have this environment and nothing of the one before: for a process that was forked, not executed."""
+    os.environ.clear()
+    os.environ.update(whole)
+
+
 def environment_of_others() -> dict[str, str]:
     """The environment without anything of ours: for a node that is told everything anew."""
     return {

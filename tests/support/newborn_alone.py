@@ -1,0 +1,5 @@
+"""The same as `newborn`, executed."""
+
+from support.newborn import main
+
+main()
