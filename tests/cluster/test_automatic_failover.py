@@ -133,6 +133,7 @@ def test_the_replica_takes_over_from_a_dead_primary_and_fences_it(world: Trio) -
     assert not world.failover(paris)["is_on"]
     assert world.failover(paris, "--automatic", *world.witness.options)["is_on"]
     world.wait_until_named(paris, "berlin")
+    _is_shown_to_administrators(paris)
     for _ in range(3):
         assert world.push(paris), world.refusal
     paris.kill()
@@ -144,6 +145,15 @@ def test_the_replica_takes_over_from_a_dead_primary_and_fences_it(world: Trio) -
     wait_until(lambda: _is_superseded(paris), timeout_s=_S_MAX, what="the old primary knows")
     world.push(paris)  # it is refused, or goes on to the new primary: it is nowhere else
     assert world.heads_of(berlin) == world.pushed
+
+
+def _is_shown_to_administrators(node: Node) -> None:
+    assert node.get("/api/v4/cluster/sites")[0] == 401
+    code, body = node.get("/api/v4/cluster/sites", headers={"PRIVATE-TOKEN": node.token()})
+    assert code == 200, body
+    shown = json.loads(body)
+    assert [(each["site"], each["level"]) for each in shown["replicas"]] == [("berlin", "ok")], shown
+    assert shown["automatic"]["standby"] == "berlin"
 
 
 def _is_superseded(node: Node) -> bool:

@@ -65,6 +65,8 @@ def test_the_api_tells_administrators_only(pair: Pair, ada: Person) -> None:
     code, body = pair.b.node.get("/api/v4/cluster/nodes", headers=headers)
     assert code == 200
     assert {node["name"] for node in json.loads(body)["nodes"]} == {"a", "b"}
+    assert ada.api("GET", "cluster/sites").status == 403
+    assert pair.b.node.get("/api/v4/cluster/sites", headers=headers)[0] == 404, "there are no other sites"
     metrics = pair.a.node.get("/-/metrics")[1].decode()
     assert 'mainstay_cluster_nodes{state="ready"} 2.0' in metrics
 

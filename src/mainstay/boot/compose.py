@@ -7,6 +7,7 @@ from mainstay.boot.addresses import ssh_address
 from mainstay.boot.degraded import Fallback
 from mainstay.boot.git import ApiTools
 from mainstay.boot.settings import NodeSettings
+from mainstay.boot.sites_shown import sites_shown
 from mainstay.boot.stores import Stores
 from mainstay.doors.api.kit import Addresses, Kit
 from mainstay.foundation.clock import SYSTEM
@@ -52,6 +53,7 @@ def api_kit(stores: Stores, tools: ApiTools) -> Kit:
         writer=tools.writer,
         addresses=Addresses(external_url=settings.external_url, ssh_host=ssh_host, ssh_port=ssh_port),
         revision=__version__,
+        sites=lambda: sites_shown(stores),
         accounts=_accounts(settings),
     )
 

@@ -16,7 +16,17 @@ from mainstay.cluster.sites.puller_state import PullerState, read_state, why_pau
 from mainstay.cluster.sites.registry import Site, sites
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, NotFound
-from mainstay.ops.sites.lags import DATABASE, SETTINGS, Report, Stream
+from mainstay.ops.sites.lags import (
+    DATABASE,
+    SETTINGS,
+    Level,
+    Report,
+    Stream,
+    as_answer,
+    headline,
+    judge,
+    overall,
+)
 from mainstay.ops.sites.memory import Memory
 from mainstay.provision.postgresql import Follower, Primary, Standby
 from mainstay.storage.database.fence import refusal_for
@@ -39,6 +49,26 @@ class Overview:
     role: str
     site: str
     reports: Sequence[Report]
+
+    @property
+    def level(self) -> Level:
+        """The worst of all."""
+        return overall([judge(report) for report in self.reports])
+
+    @property
+    def headline(self) -> str:
+        """One line, as monitoring of the Nagios kind reads it."""
+        return headline(self.reports)
+
+    def answer(self) -> dict[str, Any]:
+        """For `--json` and the API."""
+        return {
+            "role": self.role,
+            "site": self.site,
+            "level": self.level.name.lower(),
+            "says": self.headline,
+            "replicas": [as_answer(report) for report in self.reports],
+        }
 
 
 def overview(stores: Stores) -> Overview:

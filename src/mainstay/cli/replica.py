@@ -146,17 +146,12 @@ def status(verbose: bool, data: Path | None, as_json: bool) -> None:
     """
     with opened(data, orm=False) as stores:
         from mainstay.boot.replica_status import overview  # noqa: PLC0415 - `--help` does not pay for it
-        from mainstay.ops.sites import lags  # noqa: PLC0415 - same
 
         found = overview(stores)
-    answers = [lags.as_answer(report) for report in found.reports]
-    level = lags.overall([lags.judge(report) for report in found.reports])
-    headline = lags.headline(found.reports)
-    lines = [headline, *(_lines_of(found.reports) if verbose else ())]
-    answer = {"role": found.role, "site": found.site, "level": level.name.lower(), "says": headline}
-    show({**answer, "replicas": answers}, as_json=as_json, text="\n".join(lines))
-    if level:
-        raise click.exceptions.Exit(int(level))
+    lines = [found.headline, *(_lines_of(found.reports) if verbose else ())]
+    show(found.answer(), as_json=as_json, text="\n".join(lines))
+    if found.level:
+        raise click.exceptions.Exit(int(found.level))
 
 
 def _lines_of(reports: "Sequence[Report]") -> list[str]:

@@ -1,6 +1,8 @@
 """What the endpoints work with, handed to each of them by name when the routes are made."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from mainstay.foundation.clock import Clock
@@ -55,5 +57,7 @@ class Kit:
     addresses: Addresses
     revision: str
     """What `/version` says beside `API_VERSION`: our own version."""
+    sites: Callable[[], Mapping[str, Any]]
+    """What is known of the sites; raises `NotFound` where there is one only."""
     accounts: AccountsSettings = DEFAULTS
     """How strict a sign-in is."""

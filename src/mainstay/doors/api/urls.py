@@ -37,6 +37,7 @@ ROUTES: dict[str, type[Endpoint]] = {
     "version": about.Version,
     "metadata": about.Metadata,
     "cluster/nodes": cluster.Nodes,
+    "cluster/sites": cluster.Sites,
     "application/settings": application.ApplicationSettings,
     "maintenance": application.MaintenanceState,
     "user": users.CurrentUser,

@@ -1,4 +1,4 @@
-"""The nodes of this installation, for administrators."""
+"""The nodes and the sites of this installation, for administrators."""
 
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -24,3 +24,11 @@ class Nodes(Endpoint):
                 "nodes": [shape_of(node, listing.now_ms) for node in listing.nodes],
             }
         )
+
+
+class Sites(Endpoint):
+    """What `mainstay replica status` and `mainstay failover` show."""
+
+    def get(self, _request: Request) -> Response:
+        require(Action.ADMIN, self.actor)
+        return Response(dict(self.kit.sites()))
