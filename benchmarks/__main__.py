@@ -15,7 +15,7 @@ from benchmarks.repository import prepare
 from benchmarks.scenarios import Bench
 from benchmarks.servers import Server, nginx, openssh
 
-_SCENARIOS = ("ls_remote", "small_push", "full_clone", "ssh", "memory")
+_SCENARIOS = ("ls_remote", "small_push", "full_clone", "ssh", "memory", "replica")
 _ROUNDS = 5
 
 
@@ -33,6 +33,7 @@ def main() -> int:
             over_http=_started(stack, nginx(work / "nginx", repository)),
             over_ssh=_started(stack, openssh(work / "openssh", repository)),
             directory=work,
+            repository=repository,
             rounds=arguments.rounds,
         )
         measurements = [found for name in arguments.only for found in _measure(name, bench)]

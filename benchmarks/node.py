@@ -1,12 +1,14 @@
 """A Mainstay node under measurement, started as its users start it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.processes import Group
@@ -20,18 +22,26 @@ _PROJECT = "root/bench"
 _SCOPES = "api,read_repository,write_repository"
 
 
-def mainstay(directory: Path, repository: Path) -> Server:
-    """A node with SQLite and a directory, holding `repository`, tidied up as its own worker does."""
+def mainstay(
+    directory: Path, repository: Path, *, name: str = "Mainstay", environment: Mapping[str, str] | None = None
+) -> Server:
+    """A node holding `repository`, tidied up as its own worker does.
+
+    With SQLite and a directory, unless `environment` says otherwise.
+    """
     directory.mkdir(parents=True)
-    data, log, group = directory / "data", directory / "log", Group("mainstay")
+    data, log, group = directory / "data", directory / "log", Group(f"mainstay-{directory.name}")
     http_port, ssh_port = free_port(), free_port()
     command = Path(sys.executable).with_name("mainstay")
     listen = ["--http", f"127.0.0.1:{http_port}", "--ssh", f"127.0.0.1:{ssh_port}"]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            group.argv(str(command), "serve", "--data", str(data), *listen), stdout=output, stderr=output
+            group.argv(str(command), "serve", "--data", str(data), *listen),
+            env={**os.environ, **(environment or {})},
+            stdout=output,
+            stderr=output,
         )
-    server = Server("Mainstay", group, processes=[process])
+    server = Server(name, group, processes=[process])
     try:
         wait_until_listening(http_port, process, log)
         base = f"http://127.0.0.1:{http_port}"

@@ -21,7 +21,8 @@ class Process:
     name: str
     resident_bytes: int
     anonymous_bytes: int
-    """Resident without mapped files, which are shared between processes and with the page cache."""
+    """Resident without mapped files, which are shared with the page cache. What several processes share
+    because one was forked from another counts for each of them in part."""
 
 
 def tree(*roots: int) -> list[Process]:
@@ -53,13 +54,14 @@ def _read(directory: Path) -> Process:
     head, _, tail = (directory / "stat").read_text().rpartition(")")
     pid, _, name = head.partition(" (")
     fields = tail.split()
-    resident, shared = (int(pages) for pages in (directory / "statm").read_text().split()[1:3])
+    resident = int((directory / "statm").read_text().split()[1])
+    shares = dict(line.split(":", 1) for line in (directory / "smaps_rollup").read_text().splitlines()[1:])
     return Process(
         pid=int(pid),
         parent_pid=int(fields[1]),
         name=name,
         resident_bytes=resident * _PAGE_BYTES,
-        anonymous_bytes=(resident - shared) * _PAGE_BYTES,
+        anonymous_bytes=int(shares["Pss_Anon"].split()[0]) * 1024 if shares else 0,
     )
 
 

@@ -15,6 +15,8 @@ class Bench:
     over_http: Server
     over_ssh: Server
     directory: Path
+    repository: Path
+    """What all servers were given."""
     rounds: int
 
     def scratch(self, name: str) -> Path:

@@ -10,6 +10,7 @@ from benchmarks.servers import Server
 
 _PUSHES = 5
 """Per round and server; their mean counts as one value."""
+_AS_FAST = Promise("no slower than the peer", at_most=1.0)
 
 
 def measure(bench: Bench) -> list[Measurement]:
@@ -18,13 +19,17 @@ def measure(bench: Bench) -> list[Measurement]:
 
 
 def pushes(
-    bench: Bench, how: str, servers: list[Server], url_of: Callable[[Server], str]
+    bench: Bench,
+    how: str,
+    servers: list[Server],
+    url_of: Callable[[Server], str],
+    *,
+    promise: Promise = _AS_FAST,
 ) -> list[Measurement]:
-    """The same over any transport."""
-    promise = Promise("no slower than the peer", at_most=1.0)
+    """The same over any transport, and between any two."""
     wall = Measurement(f"small git push {how}", "ms", promise=promise)
     cpu = Measurement(f"small git push {how}, server CPU", "ms")
-    senders = {server.name: _Sender(bench, how, server, url_of(server)) for server in servers}
+    senders = {server.name: Sender(bench, how, server, url_of(server)) for server in servers}
 
     def once(server: Server) -> None:
         cost = cost_of(server, senders[server.name].push, times=_PUSHES)
@@ -37,7 +42,7 @@ def pushes(
     return [wall, cpu]
 
 
-class _Sender:
+class Sender:
     """A clone with commits made beforehand, so that only the push is timed."""
 
     def __init__(self, bench: Bench, how: str, server: Server, url: str) -> None:
@@ -45,7 +50,11 @@ class _Sender:
         self._clone = bench.scratch("sender")
         self._branch = f"refs/heads/bench-{how.replace(' ', '-').lower()}"
         run(["git", "clone", "--quiet", url, str(self._clone)], self._environment)
-        self._commits = iter([self._commit(number) for number in range(_PUSHES * bench.rounds)])
+        self._commits = [self._commit(number) for number in range(_PUSHES * bench.rounds)]
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self._commits)
 
     def _git(self, *arguments: str) -> str:
         return run(["git", "-C", str(self._clone), *arguments], self._environment)
@@ -58,7 +67,7 @@ class _Sender:
         return self._git("rev-parse", "HEAD").strip()
 
     def push(self) -> None:
-        self._git("push", "--quiet", "origin", f"{next(self._commits)}:{self._branch}")
+        self._git("push", "--quiet", "origin", f"{self._commits.pop(0)}:{self._branch}")
 
     def close(self) -> None:
         shutil.rmtree(self._clone)
