@@ -30,7 +30,7 @@ _S_MAX = 60
 
 
 class ReplicaNode(Node):
-    """Is ready when its balancer's probe says 503: it serves no people."""
+    """One of several sites: ready as the primary, or when its balancer's probe says that it is not."""
 
     def _is_serving(self) -> bool:
         return self.get("/status")[0] in (200, 503)
@@ -75,7 +75,7 @@ def two_sites(
     managed.require_postgresql()
     options = ["--database-url", "managed"]
     ours = {"MAINSTAY_SITES": _free_address(), "MAINSTAY_NODE_NAME": "paris", **(primary or {})}
-    with Node(directory / "paris", options=options, environment=ours) as paris:
+    with ReplicaNode(directory / "paris", options=options, environment=ours) as paris:
         berlin = ReplicaNode(directory / "berlin", environment=replica)
         _add(paris, berlin, directory, mode)
         with berlin:
