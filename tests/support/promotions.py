@@ -9,7 +9,6 @@ import argparse
 import json
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from support.git_client import GitClient
+from support.managed import roomy_directory
 from support.node import Node
 from support.replicas import two_sites
 from support.servers import wait_until
@@ -156,9 +156,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=7)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mainstay-promotions-") as directory:
-        Path(directory).chmod(0o711)  # the account of PostgreSQL passes through
-        pair = run(Path(directory), count=asked.count, seed=asked.seed)
+    with roomy_directory() as directory:
+        pair = run(directory, count=asked.count, seed=asked.seed)
     ways = ", ".join(f"{number} {way}" for way, number in sorted(pair.ways.items()))
     print(f"{asked.count} promotions ({ways}), {len(pair.pushed)} pushes acknowledged, none lost,")
     print(f"slowest promotion {pair.slowest_s:.1f} s; seed {asked.seed}")

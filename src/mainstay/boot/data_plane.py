@@ -215,6 +215,7 @@ class DataPlane:
             page=page,
             style=(STYLE_PATH, STYLE),
             headers=SAFETY,
+            reads=self._stores.settings.replica_pages == "read-only",
         )
         replica = ReplicaGit(self._git, self._forwarding.chooser, clock=SYSTEM)
         git, web = Door("git", self._is_git, replica, deed_of_git), Door("web", lambda _scope: True, people)

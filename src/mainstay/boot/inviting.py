@@ -20,6 +20,7 @@ LOCAL = (
     "rpc",
     "sites",
     "database_listen",
+    "replica_pages",
     "https",
     "health",
     "tls_certificate",

@@ -95,6 +95,9 @@ class NodeSettings:
     replica_readiness: Literal["serve-git", "passive"]
     """What `/-/readiness` says on a replica: 200, because it takes Git, or 503, for a balancer that stands
     before several sites and goes by readiness. `/status` is 503 on a replica either way."""
+    replica_pages: Literal["off", "read-only"]
+    """Whether a replica shows pages and answers the API as far as that only reads. It may be behind the primary;
+    the header `X-Mainstay-Replica` says by how much."""
     https: Address | None
     """Where TLS is ended here, beside plain `http`; needs `tls_certificate` and `tls_key`."""
     tls_certificate: str
@@ -179,6 +182,7 @@ _OPTIONS: Mapping[str, _Option] = {
     "sites": _Option(parsing.address_or_none),
     "database_listen": _Option(parsing.address_or_none),
     "replica_readiness": _Option(parsing.one_of("serve-git", "passive"), "serve-git"),
+    "replica_pages": _Option(parsing.one_of("off", "read-only"), "off"),
     "https": _Option(parsing.address_or_none),
     "tls_certificate": _Option(str),
     "tls_key": _Option(str),

@@ -22,13 +22,14 @@ async def _app(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"the web process"})
 
 
-def answer(sight: Sight, method: str, address: str, *headers: tuple[str, str]) -> Reply:
+def answer(sight: Sight, method: str, address: str, *headers: tuple[str, str], reads: bool = False) -> Reply:
     door = PrimaryOnly(
         _app,
         sight=lambda: sight,
         page=lambda title, content: f"<title>{title}</title>{content}".encode(),
         style=("/style.css", b"p {}"),
         headers={"X-Frame-Options": "DENY"},
+        reads=reads,
     )
     return asyncio.run(ask(door, method, address, *headers))
 
@@ -62,6 +63,19 @@ def test_programs_are_told_in_json() -> None:
         "epoch": 3,
         "lag": {"seconds": 0.0, "pending_bytes": 0, "connected": True},
     }
+
+
+def test_a_replica_that_was_asked_to_lets_people_look_and_says_how_old_it_is() -> None:
+    for method in ("GET", "HEAD", "OPTIONS"):
+        seen = answer(REPLICA, method, "/api/v4/projects", reads=True)
+        assert (seen.status, seen.headers["x-mainstay-replica"]) == (200, "behind=0s")
+    late = replace(REPLICA, lag=Lag(None, 0, is_connected=False))
+    assert answer(late, "GET", "/", reads=True).headers["x-mainstay-replica"] == "behind=unknown"
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        assert answer(REPLICA, method, "/api/v4/projects", reads=True).status == 503
+    superseded = Sight("superseded", "it was superseded", PARIS)
+    assert answer(superseded, "GET", "/", reads=True).status == 503, "it may have what no other site has"
+    assert "x-mainstay-replica" not in answer(ALONE, "GET", "/", reads=True).headers
 
 
 def test_nothing_that_a_site_is_called_becomes_html() -> None:

@@ -3,6 +3,9 @@
 Elsewhere the answer is 503: a page for people ("Server in replication mode", how far behind, where the
 primary is), JSON for programs. It is made here, from what the process knows already: neither the web process
 nor the database is asked. What the site is, is looked at for each request, so a promotion needs no restart.
+
+A replica may show pages and answer the API as far as that only reads, if it was asked to (`reads`). What it
+shows is as old as it says in a header.
 """
 
 import html
@@ -23,6 +26,8 @@ PageOf = Callable[[str, str], bytes]
 TITLE = "Server in replication mode"
 _TITLE_SUPERSEDED = "Another site is the primary now"
 _RETRY_AFTER_S = 30
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_AGE_HEADER = b"x-mainstay-replica"
 _MINUTE_S = 60
 
 
@@ -37,10 +42,15 @@ class PrimaryOnly:
         page: PageOf,
         style: tuple[str, bytes],
         headers: Mapping[str, str],
+        reads: bool = False,
     ) -> None:
-        """`page` makes a whole page, which finds its `style` (path and text) here; `headers` go with it."""
+        """`page` makes a whole page, which finds its `style` (path and text) here; `headers` go with it.
+
+        `reads`: a replica lets people look.
+        """
         self._app = app
         self._sight = sight
+        self._reads = reads
         self._page = page
         self._style_path, self._style = style
         self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -49,6 +59,9 @@ class PrimaryOnly:
         sight = self._sight()
         if not sight.is_passive:
             await self._app(scope, receive, send)
+            return
+        if self._reads and sight.role == "replica" and scope["method"] in _READING:
+            await self._app(scope, receive, _saying_how_old(send, sight))
             return
         if scope["raw_path"] == self._style_path.encode():
             await self._tell(send, 200, self._style, "text/css; charset=utf-8")
@@ -73,6 +86,18 @@ class PrimaryOnly:
         headers = [*ours, *self._headers, *more]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def _saying_how_old(send: Send, sight: Sight) -> Send:
+    known_s = sight.lag.seconds if sight.lag else None
+    age = b"unknown" if known_s is None else b"%ds" % round(known_s)
+
+    async def saying(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (_AGE_HEADER, b"behind=" + age)]}
+        await send(message)
+
+    return saying
 
 
 def wants_page(scope: Scope) -> bool:
