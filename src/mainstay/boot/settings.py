@@ -96,8 +96,8 @@ class NodeSettings:
     """What `/-/readiness` says on a replica: 200, because it takes Git, or 503, for a balancer that stands
     before several sites and goes by readiness. `/status` is 503 on a replica either way."""
     replica_pages: Literal["off", "read-only"]
-    """Whether a replica shows pages and answers the API as far as that only reads. It may be behind the primary;
-    the header `X-Mainstay-Replica` says by how much."""
+    """Whether a replica shows pages and answers the API as far as that only reads. It may be behind its
+    primary; the header `X-Mainstay-Replica` says by how much."""
     https: Address | None
     """Where TLS is ended here, beside plain `http`; needs `tls_certificate` and `tls_key`."""
     tls_certificate: str
