@@ -10,12 +10,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def make_certificate(directory: Path, name: str = "localhost") -> tuple[Path, Path]:
-    """Write `cert.pem` and `key.pem` for `name` and 127.0.0.1, in the place of what is there."""
+def make_certificate(
+    directory: Path, name: str = "localhost", *, address: str = "127.0.0.1"
+) -> tuple[Path, Path]:
+    """Write `cert.pem` and `key.pem` for `name` and `address`, in the place of what is there."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    names = [x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))]
+    names = [x509.DNSName(name), x509.IPAddress(ip_address(address))]
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -21,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-_ANY_PORT = "127.0.0.1:0"
 _SHOWN_LOG_BYTES = 6000
 _POLL_S = 0.02
 
@@ -40,7 +39,10 @@ class Node:
         environment: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
         ready_s_max: float = 120.0,
+        prefix: Sequence[str] = (),
+        address: str = "127.0.0.1",
     ) -> None:
+        """`prefix` stands in front of its commands, to run them on another host; `address` is of that."""
         self.data = data
         self.environment = dict(environment or {})
         """Variables of the next start; a test may change it between starts."""
@@ -48,7 +50,8 @@ class Node:
         self.log = data.parent / f"{data.name}.log"
         self.output = data.parent / f"{data.name}.out"
         self._ready_s_max = ready_s_max
-        self._http = self._ssh = _ANY_PORT
+        self._prefix = list(prefix)
+        self._http = self._ssh = f"{address}:0"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -75,7 +78,17 @@ class Node:
         assert self._process is None, "the node runs already"
         self.data.parent.mkdir(parents=True, exist_ok=True)
         (self.data / "run" / "state.json").unlink(missing_ok=True)
-        command = [*_mainstay(), "serve", "--data", str(self.data), "--http", self._http, "--ssh", self._ssh]
+        command = [
+            *self._prefix,
+            *_mainstay(),
+            "serve",
+            "--data",
+            str(self.data),
+            "--http",
+            self._http,
+            "--ssh",
+            self._ssh,
+        ]
         with self.log.open("ab") as log, self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 [*command, *self.options],
@@ -181,7 +194,7 @@ class Node:
     ) -> subprocess.CompletedProcess[str]:
         """Run `mainstay ARGUMENTS` beside the node, on its data directory."""
         done = subprocess.run(
-            [*_mainstay(), *arguments],
+            [*self._prefix, *_mainstay(), *arguments],
             env={**self._environment(without=["FAILPOINTS"]), "MAINSTAY_DATA": str(self.data)},
             input=input_text,
             capture_output=True,

@@ -35,7 +35,7 @@ from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.sites.admission import enlist
 from mainstay.cluster.sites.identity import SiteIdentity, site_id_in
 from mainstay.cluster.sites.line import Line
-from mainstay.cluster.sites.puller import Puller, everything
+from mainstay.cluster.sites.puller import KEEP_DELETED_S, Puller, everything
 from mainstay.cluster.sites.registry import Site
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, NotFound, OutcomeUnknown, Unavailable
@@ -265,7 +265,9 @@ class SiteProcess:
         if self._watch is not None:
             self._watch.turn(standing, me)
         wants = everything if me is None or me.kind == "replica" else Kept(self._stores, me.patterns)
-        self._pulling.towards(primary, self._lines.to(primary), wants=wants)
+        # What a database that is behind on purpose still names must be there.
+        keep_s = KEEP_DELETED_S + (me.delay_s if me else 0)
+        self._pulling.towards(primary, self._lines.to(primary), wants=wants, keep_deleted_s=keep_s)
         facts = self._lines.to(primary).facts()
         said = facts.get("said")
         self._remember(primary, said if isinstance(said, dict) else {})
@@ -384,13 +386,20 @@ class Pulling:
         self._thread: threading.Thread | None = None
         self._of = ""
 
-    def towards(self, site: Site, line: Line, *, wants: Callable[[str], bool]) -> None:
+    def towards(self, site: Site, line: Line, *, wants: Callable[[str], bool], keep_deleted_s: int) -> None:
         """Idempotent."""
         if self._of == site.id and self._thread is not None and self._thread.is_alive():
             return
         self.rest()
         self._stop, self._of = threading.Event(), site.id
-        puller = Puller(line, self._objects, pull_directory(self._data), clock=SYSTEM, wants=wants)
+        puller = Puller(
+            line,
+            self._objects,
+            pull_directory(self._data),
+            clock=SYSTEM,
+            wants=wants,
+            keep_deleted_s=keep_deleted_s,
+        )
         self._thread = threading.Thread(target=puller.run, args=(self._stop,), name="puller", daemon=True)
         self._thread.start()
         log.info("sites.pulling", site=site.name)
