@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mainstay.boot.layout import Layout
 from mainstay.boot.managed_database import server_of
 from mainstay.ops.sites.losses import Heard
 from mainstay.ops.sites.memory import Memory
@@ -320,6 +321,58 @@ def test_an_old_primary_rejoins_without_a_full_copy_and_keeps_what_only_it_had(w
         assert (again.returncode, "nothing to rejoin" in again.stderr) == (5, True)
         assert world.push(world.berlin, 3), world.refusal
         wait_until(lambda: world.refs_of(world.paris) == world.pushed, timeout_s=_S_MAX, what="it has it")
+
+
+@only_long
+def test_a_replica_killed_in_the_middle_of_the_base_backup_is_made_whole(world: World) -> None:
+    _make_large(world)
+    token = world.paris.run("replica", "token").stdout.strip()
+    free = ["--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0", "--sites", world.berlin.environment["SITES"]]
+    url = f"https://{world.paris.environment['MAINSTAY_SITES']}"
+    command = ["replica", "add", url, "--token", token, "--name", "berlin", "--data", str(world.berlin.data)]
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTAY_")}
+    making = Layout(world.berlin.data).database / "data.making"
+    with (world.berlin.data.parent / "add.log").open("wb") as log:
+        adding = subprocess.Popen(
+            [sys.executable, "-m", "mainstay", *command, *free], env=ours, stdout=log, stderr=log
+        )
+    wait_until(making.exists, timeout_s=_S_MAX, what="the copy has begun")
+    adding.kill()
+    assert adding.wait(_S_MAX) == -9
+    assert making.exists(), "it was killed in the middle"
+    again = world.berlin.run(*command, *free, check=False)
+    assert again.returncode == 0, again.stderr
+    with world.berlin:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
+        assert world.refs_of(world.berlin) == world.pushed
+
+
+def _make_large(world: World) -> None:
+    """So that the copy takes a while."""
+    row = "INSERT INTO filling SELECT i, repeat(md5(i::text), 30) FROM generate_series(1, 200000) AS i"
+    with server_of(world.paris.data).connected("mainstay") as connection:
+        connection.execute("CREATE TABLE filling (id int, text text)")
+        connection.execute(row)
+
+
+@only_long
+def test_a_replica_killed_while_it_pulls_goes_on_where_it_was(world: World) -> None:
+    assert world.add().returncode == 0
+    with world.berlin:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
+        world.berlin.kill()
+        assert all(world.push(world.paris, number) for number in range(1, 9)), world.refusal
+        packs = world.berlin.data / "objects" / "repositories"
+        before = len(list(packs.glob("*/packs/*")))
+        world.berlin.launch()
+        wait_until(
+            lambda: len(list(packs.glob("*/packs/*"))) > before, timeout_s=_S_MAX, what="the first new object"
+        )
+        world.berlin.kill()
+        world.berlin.start()
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="everything is there")
+        world.paris.kill()
+        assert world.refs_of(world.berlin) == world.pushed
 
 
 @only_long
