@@ -105,10 +105,11 @@ def test_what_was_born_outlives_the_nursery_and_the_next_is_refused(environment:
     nursery = Nursery([NEWBORN], environment)
     process, _ = born(nursery, environment, THEN="stay")
     os.kill(nursery.pid, signal.SIGKILL)
-    nursery.close()
+    wait_until(lambda: nursery.has_ended, timeout_s=_S_MAX, what="the end of the nursery")
     assert process.poll() is None
     with pytest.raises(NoBirth):
         nursery.bear(NEWBORN, environment, {})
+    nursery.close()
     process.send_signal(signal.SIGTERM)
     assert code_of(process) == -signal.SIGTERM
 

@@ -70,6 +70,10 @@ class Nursery:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def bear(self, module: str, environment: Mapping[str, str], descriptors: Mapping[str, int]) -> int:
         """Start `module` in a process of its own and return its id. Raises `NoBirth`.
 

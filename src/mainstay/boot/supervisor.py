@@ -163,22 +163,32 @@ class Supervisor:
         if ended.returncode != 0 and not self._stops_asked:
             sys.exit(ended.returncode if ended.returncode > 0 else 1)
 
-    def _open_nursery(self) -> None:
-        if sys.platform == "linux":
+    def _open_nursery(self) -> Nursery | None:
+        """The one there is, or a new one; None where there can be none."""
+        if self._nursery is None and sys.platform == "linux":
             modules = list(dict.fromkeys(program.module for program in self._programs))
             self._nursery = Nursery(modules, self._environment)
+        return self._nursery
+
+    def _close_nursery(self) -> None:
+        if self._nursery is not None:
+            self._nursery.close()
+        self._nursery = None
 
     def _started(self, program: Program) -> Running:
-        """From the nursery, from a new one when that is dead, and else like any other process."""
+        """From the nursery, from a new one when that is dead, and else like any other process.
+
+        The database does not wait until everything is imported.
+        """
         for _ in range(2):
-            if self._nursery is None:
+            nursery = self._open_nursery() if program is not self._database else None
+            if nursery is None:
                 break
             try:
-                return Running(program, self._environment, self._clock, nursery=self._nursery)
+                return Running(program, self._environment, self._clock, nursery=nursery)
             except NoBirth as failed:
                 log.warning("boot.nursery_failed", because=str(failed))
-                self._nursery.close()
-                self._open_nursery()
+                self._close_nursery()
         return Running(program, self._environment, self._clock)
 
     def _start(self, program: Program) -> None:
@@ -198,6 +208,9 @@ class Supervisor:
             if self._due_s.get(program.name, float("inf")) <= self._clock.monotonic_s():
                 del self._due_s[program.name]
                 self._start(program)
+        if self._nursery is not None and self._nursery.has_ended:
+            log.warning("boot.nursery_ended")
+            self._close_nursery()
         reap_strangers([running.pid for running in self._running.values()] + self._nursery_pid())
         if not self._was_ready and self._all_ready():
             self._become_ready()
@@ -302,8 +315,7 @@ class Supervisor:
         for running in self._running.values():
             log.warning("boot.process_killed", name=running.program.name)
             running.kill()
-        if self._nursery is not None:
-            self._nursery.close()
+        self._close_nursery()
         self._sockets.close()
         self._selector.close()
         self._layout.state.unlink(missing_ok=True)
