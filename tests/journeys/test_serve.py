@@ -257,6 +257,36 @@ def test_a_page_asked_for_while_web_restarts_is_late_but_no_error(mortal: Node) 
     assert mortal.get("/")[0] == 200
 
 
+def nursery_of(node: Node) -> int | None:
+    """The child of the supervisor that is none of the processes it tells of."""
+    supervisor = node.pids()["serve"]
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    others = {int(pid) for pid in children} - set(node.pids().values())
+    return others.pop() if len(others) == 1 else None
+
+
+def test_a_killed_nursery_is_missed_by_nobody_and_replaced_when_it_is_needed(mortal: Node) -> None:
+    before = nursery_of(mortal)
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    assert mortal.get("/")[0] == 200
+    mortal.kill_process("worker")
+    wait_until(
+        lambda: (
+            mortal.state()["processes"].get("worker", {}).get("ready", False)
+            and nursery_of(mortal) not in (None, before)
+        ),
+        timeout_s=60,
+        what="the worker is back, from another nursery",
+    )
+
+
+def test_processes_have_names_for_who_looks(mortal: Node) -> None:
+    names = {name: Path(f"/proc/{pid}/comm").read_text().strip() for name, pid in mortal.pids().items()}
+    assert names["data"] == "mainstay-data"
+    assert names["worker"] == "mainstay-worker"
+
+
 def test_when_the_supervisor_is_killed_all_follow_and_the_next_start_works(mortal: Node) -> None:
     mortal.kill()
     assert _refuses(mortal.http_port)

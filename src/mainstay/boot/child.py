@@ -24,6 +24,8 @@ from mainstay.foundation.errors import MainstayError
 from mainstay.foundation.settings import export_to_children, from_environment
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_NAME_BYTES_MAX = 15
 _OPEN_FILES = 65_536
 
 log = logs.get_logger()
@@ -32,6 +34,7 @@ log = logs.get_logger()
 def begin(process: str) -> NodeSettings:
     """The part before the stores: settings, logs, failpoints, and the tie to the parent."""
     die_with_parent()
+    show_name(process)
     settings = load_for_child()
     logs.configure(process=process, log_format=settings.log_format, level=settings.log_level)
     failpoints.arm(from_environment("FAILPOINTS") or "")
@@ -74,6 +77,12 @@ def die_with_parent() -> None:
     expected = from_environment("PARENT_PID")
     if expected and os.getppid() != int(expected):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def show_name(process: str) -> None:
+    """In `top` and `ps -o comm`: all processes were forked from one, and have its command line."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, f"mainstay-{process}".encode()[:_NAME_BYTES_MAX])
 
 
 def raise_open_files_limit() -> None:
