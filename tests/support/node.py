@@ -256,9 +256,9 @@ def _wait_until_gone(pids: Any, *, within_s: float = 15.0) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether it runs; one that is dead and only waits for its parent to look does not."""
+    """Whether it runs; one that is dead to its last thread, and waits for its parent to look, does not."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return re.search(r"^State:\s+[ZX]", status, re.MULTILINE) is None
+    return re.search(r"^State:\s+[ZX].*^Threads:\s+[01]$", status, re.MULTILINE | re.DOTALL) is None
