@@ -33,7 +33,7 @@ cluster: setup ## Three nodes, PostgreSQL that fails over, S3, Redis, HAProxy, h
 
 .PHONY: test
 test: develop servers ## All tests, with real git and real servers
-	$(bin)/pytest -n 3 --dist loadgroup --durations=15
+	$(bin)/pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations=15
 
 .PHONY: check
 check: develop ## Format, lint, types, the walls between the rooms

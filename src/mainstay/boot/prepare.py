@@ -45,12 +45,20 @@ def main() -> None:
 
 def prepare(stores: Stores) -> None:
     """Idempotent; of several processes of one machine at once, each finds the work of the others done."""
-    if settle_role(stores.settings) or _is_superseded(stores):
-        check_carried(stores.database)
-        first_start.check_replica(stores)
+    if settle_role(stores.settings) or _has_heard_of_a_promotion(stores):
+        _check_only(stores)
         return
     with _leased(stores):
-        _prepare_truth(stores)
+        if _is_superseded(stores):  # which the witness knew
+            _check_only(stores)
+        else:
+            _prepare_truth(stores)
+
+
+def _check_only(stores: Stores) -> None:
+    """What is not the primary changes nothing."""
+    check_carried(stores.database)
+    first_start.check_replica(stores)
 
 
 def _prepare_truth(stores: Stores) -> None:
@@ -77,18 +85,24 @@ def _leased(stores: Stores) -> Iterator[None]:
         yield
 
 
-def _is_superseded(stores: Stores) -> bool:
+def _has_heard_of_a_promotion(stores: Stores) -> bool:
     """Whether another site was promoted meanwhile: an old primary that comes back asks before it writes."""
-    site = SiteFile(stores.settings.data).read()
-    if site is None or stores.settings.sites is None:
+    if SiteFile(stores.settings.data).read() is None or stores.settings.sites is None:
         return False
-    from mainstay.boot.site_process import ask_others, stand_down  # noqa: PLC0415 - only who has sites pays
+    from mainstay.boot.site_process import ask_others  # noqa: PLC0415 - only who has sites pays
 
-    standing = ask_others(stores)
-    refused = refusal_for(standing, None, boot="", now_s=0.0)
+    ask_others(stores)
+    return _is_superseded(stores)
+
+
+def _is_superseded(stores: Stores) -> bool:
+    """By what was heard; then nobody is waited for any more."""
+    refused = refusal_for(SiteFile(stores.settings.data).read(), None, boot="", now_s=0.0)
     if refused is None or not refused.is_final:
         return False
     if stores.settings.database_is_managed:
+        from mainstay.boot.site_process import stand_down  # noqa: PLC0415 - same
+
         stand_down(server_of(stores.settings.data))
     return True
 

@@ -204,10 +204,10 @@ class GitClient:
         )
         new = self._git("rev-parse", "HEAD").stdout.strip()
         call_s = self.desk.now_s()
-        # The lease makes the old value that git sends the one that we believe in.
+        # The lease makes the old value that git sends the one that we believe in; a `+` would defeat it.
         expected = "" if self._value == ABSENT else self._value
         lease = f"--force-with-lease={self.ref}:{expected}"
-        done = self._git("push", "--porcelain", lease, self.url, f"+HEAD:{self.ref}")
+        done = self._git("push", "--porcelain", lease, self.url, f"HEAD:{self.ref}")
         if "(stale info)" in done.stdout:
             return False  # never sent
         verdict = _verdict_of_git(done)
