@@ -69,8 +69,10 @@ class TcpProxy:
         """Reset what there is; new connections are fine."""
         with self._lock:
             ends, self._ends = self._ends, set()
+        for end in ends:  # all before the first is closed: the relay closes the other end when one is gone
+            _end_by_reset(end)
         for end in ends:
-            _reset(end)
+            end.close()
 
     def stall(self) -> None:
         """Take connections and bytes, and pass nothing on."""
@@ -163,6 +165,11 @@ def _until_done(step: Callable[[], Result]) -> Result:
 
 def _reset(end: socket.socket) -> None:
     """The other side sees a reset."""
+    _end_by_reset(end)
+    end.close()
+
+
+def _end_by_reset(end: socket.socket) -> None:
+    """Whoever closes it."""
     with contextlib.suppress(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    end.close()
