@@ -23,7 +23,7 @@ from mainstay.boot.replicating import check_managed, credentials_of, position, s
 from mainstay.boot.settings import NodeSettings, traffic_of
 from mainstay.boot.site_lines import Lines
 from mainstay.boot.stores import Stores
-from mainstay.boot.witnessing import TERMS, persons_arbiter, witness_of
+from mainstay.boot.witnessing import answering_arbiter
 from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.sites.positions import Positions
 from mainstay.cluster.sites.registry import NoSuchSite, Site, change
@@ -88,8 +88,8 @@ def hand_over(stores: Stores, name: str, *, tell: Tell) -> HandedOver:
         if target is None:
             raise NoSuchSite(f"there is no site {name!r}: `mainstay replica status` lists them")
         refuse_unready(stores, lines, server, target)
-        persons_arbiter(stores)  # one that does not answer is said before anything is changed
-        return _hand_over(stores, lines, server, target, tell=tell)
+        witness = answering_arbiter(stores)  # one that does not answer is said before anything is changed
+        return _hand_over(stores, lines, server, target, witness=witness, tell=tell)
 
 
 def refuse_unready(stores: Stores, lines: Lines, server: Server, target: Site) -> None:
@@ -110,7 +110,15 @@ def refuse_unready(stores: Stores, lines: Lines, server: Server, target: Site) -
         raise NotReadyToHandOver(f"{target.name} does not say that it is a replica")
 
 
-def _hand_over(stores: Stores, lines: Lines, server: Server, target: Site, *, tell: Tell) -> HandedOver:
+def _hand_over(
+    stores: Stores,
+    lines: Lines,
+    server: Server,
+    target: Site,
+    *,
+    witness: WitnessArbiter | None,
+    tell: Tell,
+) -> HandedOver:
     site, me = SiteFile(stores.settings.data), lines.me()
     standing = site.ensure()
     change(stores.database, standing.site_id, mode=target.mode)  # for the time after
@@ -128,7 +136,10 @@ def _hand_over(stores: Stores, lines: Lines, server: Server, target: Site, *, te
         _wait_until_come(lines, target, end)
         _wait_for_objects(stores, target)
         claim = Claim(standing.own.epoch + 1, target.id, target.name, target.url)
-        _tell_witness(stores, claim)
+        if (
+            witness is not None
+        ):  # the last moment at which all can be undone: from now on it gives us no lease
+            witness.hand_over(claim)
     site.learn(claim)
     tell(f"{target.name} has everything, and takes over")
     _wait_until_taken(lines, target, claim)
@@ -137,13 +148,6 @@ def _hand_over(stores: Stores, lines: Lines, server: Server, target: Site, *, te
     facts = Facts(epoch=claim.epoch, site=me.name if me else "", new_primary=target.name, is_planned=True)
     announce("demote", facts, traffic=traffic_of(stores.settings))
     return HandedOver(target.name, claim.epoch, paused_s)
-
-
-def _tell_witness(stores: Stores, claim: Claim) -> None:
-    """From now on it names the replica, and gives us no lease: the last moment at which all can be undone."""
-    witness = witness_of(stores)
-    if witness is not None:
-        WitnessArbiter(witness, TERMS).hand_over(claim)
 
 
 @contextmanager

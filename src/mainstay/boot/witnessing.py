@@ -8,6 +8,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,7 @@ from mainstay.boot.layout import Layout
 from mainstay.boot.membership import secrets_of
 from mainstay.boot.stores import Stores
 from mainstay.cluster.epochs.site import SiteFile
-from mainstay.cluster.reading_line import ReadingLine
+from mainstay.cluster.reading_line import ReadingLine, open_reading_line
 from mainstay.cluster.secrets import secrets_in
 from mainstay.cluster.witness import Witness
 from mainstay.cluster.witness.arbiter import WitnessArbiter
@@ -31,6 +32,7 @@ from mainstay.storage.database import Database
 from mainstay.storage.database.fence import Claim
 
 _NAME = "witness"
+_LOOK_S_MAX = 5.0
 TERMS = Terms()
 
 
@@ -90,8 +92,9 @@ def open_witness(found: Whereabouts) -> Witness:
 
 
 def witness_of(stores: Stores) -> Witness | None:
-    """None: there is none."""
-    found = whereabouts(stores.database, stores.settings.data)
+    """None: there is none. Asked of a database in whatever role: it may be in the middle of a change."""
+    with closing(open_reading_line(stores.settings.database_url, limit_s=_LOOK_S_MAX)) as reading:
+        found = whereabouts(reading, stores.settings.data)
     return open_witness(found) if found else None
 
 
@@ -140,6 +143,14 @@ def arbiter_of(stores: Stores) -> WitnessArbiter | None:
     """For a site that was handed the word, and need not wait for what it has promised; None: no witness."""
     witness = witness_of(stores)
     return WitnessArbiter(witness, TERMS) if witness else None
+
+
+def answering_arbiter(stores: Stores) -> WitnessArbiter | None:
+    """The same, after a look. Raises `WitnessAway`."""
+    arbiter = arbiter_of(stores)
+    if arbiter is not None:
+        arbiter.last()
+    return arbiter
 
 
 def persons_arbiter(stores: Stores) -> PersonsArbiter | None:
