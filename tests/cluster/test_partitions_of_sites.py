@@ -80,6 +80,7 @@ class Pusher:
             else:
                 self._look()
                 self.stop.wait(0.2)
+        self.raw.close()
 
     def _look(self) -> None:
         """One that was not answered may have been made."""
@@ -267,7 +268,9 @@ def _is_superseded(node: Node) -> bool:
 def _check(scene: Scene, pushers: Sequence[Pusher]) -> None:
     leader = scene.primary()
     assert leader is not None
-    found = RawPusher(f"{leader.url}/root/engine.git", "root", scene.password).refs()
+    looking = RawPusher(f"{leader.url}/root/engine.git", "root", scene.password)
+    found = looking.refs()
+    looking.close()
     for pusher in pushers:
         assert found.get(pusher.ref, _ABSENT) in {pusher.acknowledged, *pusher.possible}, pusher.ref
     assert leader.run("fsck", check=False).returncode == 0

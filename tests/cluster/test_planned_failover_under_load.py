@@ -72,6 +72,7 @@ class Raw:
             began_s = time.monotonic()
             seen = self._seen(ref)
             self.tally.note(f"{self.name} saw {seen} and not {old}", began_s, is_well=seen == old)
+        self.pusher.close()
 
     def _seen(self, ref: str) -> str:
         try:
@@ -121,6 +122,7 @@ def test_three_planned_failovers_fail_no_operation(sites: Sites, tmp_path: Path)
     first = RawPusher(f"{paris.url}/root/engine.git", "root", password)
     oid, objects = fresh_commit(_ABSENT, "first")
     assert first.push([("refs/heads/main", _ABSENT, oid)], objects) == {"refs/heads/main": "ok"}
+    first.close()
     clients: list[Raw | Real] = [
         Raw(
             f"{node.data.name}-{number}",
@@ -160,7 +162,9 @@ def test_three_planned_failovers_fail_no_operation(sites: Sites, tmp_path: Path)
     assert tally.done >= OPERATIONS_MIN
     assert tally.slowest_s < _SLOWEST_S_MAX
     for node in (paris, berlin):
-        found = RawPusher(f"{node.url}/root/engine.git", "root", password).refs()
+        looking = RawPusher(f"{node.url}/root/engine.git", "root", password)
+        found = looking.refs()
+        looking.close()
         assert {ref: found.get(ref) for ref in tally.acknowledged} == tally.acknowledged
 
 
