@@ -22,10 +22,17 @@ def path(ada: Person, tmp_path_factory: pytest.TempPathFactory) -> str:
     return "ada/killed"
 
 
-def kill_git(node: Node) -> None:
-    wait_until(lambda: bool(git_children(node)))
-    for pid in git_children(node):
+def _is_killed(pid: int) -> bool:
+    """False: it had ended by itself."""
+    try:
         os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kill_git(node: Node) -> None:
+    wait_until(lambda: sum(map(_is_killed, git_children(node))) > 0)
 
 
 @pytest.mark.parametrize("rest", [b"", b"r", b"rest" * 100_000], ids=["no-rest", "a-byte", "a-long-rest"])

@@ -258,11 +258,17 @@ def test_a_page_asked_for_while_web_restarts_is_late_but_no_error(mortal: Node) 
 
 
 def nursery_of(node: Node) -> int | None:
-    """The child of the supervisor that is none of the processes it tells of."""
+    """The child of the supervisor that has its own command line and no name of a process of the node."""
     supervisor = node.pids()["serve"]
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    others = {int(pid) for pid in children} - set(node.pids().values())
-    return others.pop() if len(others) == 1 else None
+    for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+            name = Path(f"/proc/{pid}/comm").read_text()
+        except FileNotFoundError:
+            continue
+        if "mainstay.boot.nursery" in command and not name.startswith("mainstay-"):
+            return int(pid)
+    return None
 
 
 def test_a_killed_nursery_is_missed_by_nobody_and_replaced_when_it_is_needed(mortal: Node) -> None:
