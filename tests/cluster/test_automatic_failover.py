@@ -6,17 +6,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.git_client import GitClient
 from support.long import only_long
 from support.managed import roomy_path
 from support.node import Node
-from support.replicas import Sites, two_sites
+from support.pushes import Pushes, workplace
+from support.replicas import Sites, is_superseded, two_sites
 from support.servers import end, free_port, is_listening, wait_until
 
 __all__ = ["roomy_path"]
@@ -57,33 +57,12 @@ class WitnessProcess:
             end(self._process)
 
 
-@dataclass
-class Trio:
+@dataclass(kw_only=True)
+class Trio(Pushes):
     """The sites, the witness, and somebody who pushes."""
 
     sites: Sites
     witness: WitnessProcess
-    git: GitClient
-    work: Path
-    password: str
-    pushed: dict[str, str] = field(default_factory=dict)
-    """Branch → oid, of every push that was acknowledged."""
-    refusal: str = ""
-
-    def push(self, node: Node) -> bool:
-        """A new branch; whether it was acknowledged."""
-        branch = f"push-{self.git.try_('rev-list', '--count', 'HEAD', cwd=self.work).out.strip() or 0}"
-        self.git("commit", "--allow-empty", "-m", branch, cwd=self.work)
-        url = node.clone_url("root/engine", secret=self.password)
-        done = self.git.try_("push", url, f"HEAD:refs/heads/{branch}", cwd=self.work)
-        if done:
-            self.pushed[branch] = self.git("rev-parse", "HEAD", cwd=self.work)
-        self.refusal = done.err
-        return bool(done)
-
-    def heads_of(self, node: Node) -> dict[str, str]:
-        found = self.git.refs(node.clone_url("root/engine", secret=self.password))
-        return {name.removeprefix("refs/heads/"): oid for name, oid in found.items() if "/heads/" in name}
 
     def failover(self, node: Node, *options: str) -> dict[str, Any]:
         done = node.run("failover", *options, "--json")
@@ -108,10 +87,9 @@ def trio(directory: Path, home: Path) -> Iterator[Trio]:
     """`berlin` is a synchronous replica of `paris`; automatic failover is off."""
     witness = WitnessProcess(directory / "witness")
     with two_sites(directory, mode="sync") as sites:
-        git, work = GitClient(home / "home"), home / "work"
-        git("init", str(work))
-        git("commit", "--allow-empty", "-m", "first", cwd=work)
-        found = Trio(sites, witness, git, work, sites.paris.root_password())
+        git, work = workplace(home)
+        password = sites.paris.root_password()
+        found = Trio(git=git, work=work, password=password, sites=sites, witness=witness)
         try:
             witness.start()
             yield found
@@ -142,7 +120,7 @@ def test_the_replica_takes_over_from_a_dead_primary_and_fences_it(world: Trio) -
     assert took_s > 2, "the lease of the primary was waited for"
     assert world.failover(berlin)["primary"] == "berlin"
     paris.launch()
-    wait_until(lambda: _is_superseded(paris), timeout_s=_S_MAX, what="the old primary knows")
+    wait_until(lambda: is_superseded(paris), timeout_s=_S_MAX, what="the old primary knows")
     world.push(paris)  # it is refused, or goes on to the new primary: it is nowhere else
     assert world.heads_of(berlin) == world.pushed
 
@@ -156,11 +134,6 @@ def _is_shown_to_administrators(node: Node) -> None:
     assert shown["automatic"]["standby"] == "berlin"
 
 
-def _is_superseded(node: Node) -> bool:
-    done = node.run("replica", "status", "--json", check=False)
-    return done.returncode == 2 and json.loads(done.stdout)["role"] == "superseded"
-
-
 @only_long
 def test_the_old_primary_rejoins_and_takes_over_in_its_turn(world: Trio) -> None:
     paris, berlin = world.sites.paris, world.sites.berlin
@@ -169,7 +142,7 @@ def test_the_old_primary_rejoins_and_takes_over_in_its_turn(world: Trio) -> None
     paris.kill()
     world.seconds_until_pushed(berlin, within_s=_TAKEN_OVER_S_MAX)
     paris.launch()
-    wait_until(lambda: _is_superseded(paris), timeout_s=_S_MAX, what="the old primary knows")
+    wait_until(lambda: is_superseded(paris), timeout_s=_S_MAX, what="the old primary knows")
     done = paris.run("replica", "rejoin", check=False)
     assert done.returncode == 0, done.stderr
     world.wait_until_named(berlin, "paris")

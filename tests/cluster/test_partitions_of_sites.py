@@ -25,7 +25,7 @@ from support.long import only_long
 from support.managed import require_postgresql, roomy_path
 from support.node import Node
 from support.raw_push import RawPusher
-from support.replicas import ReplicaNode
+from support.replicas import ReplicaNode, is_superseded
 from support.servers import end, skip_missing, wait_until
 
 __all__ = ["roomy_path"]
@@ -251,7 +251,7 @@ def _heal(scene: Scene) -> None:
     leader = scene.primary()
     assert leader is not None
     follower = scene.berlin if leader is scene.paris else scene.paris
-    if _is_superseded(follower):
+    if is_superseded(follower):
         done = follower.run("replica", "rejoin", check=False)
         assert done.returncode == 0, done.stderr
     wait_until(
@@ -259,10 +259,6 @@ def _heal(scene: Scene) -> None:
         timeout_s=_S_MAX,
         what=f"{follower.data.name} is named again",
     )
-
-
-def _is_superseded(node: Node) -> bool:
-    return '"superseded"' in node.run("replica", "status", "--json", check=False).stdout
 
 
 def _check(scene: Scene, pushers: Sequence[Pusher]) -> None:

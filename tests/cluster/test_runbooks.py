@@ -6,17 +6,17 @@ Only addresses are others here: all machines are this one.
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from support.git_client import GitClient
 from support.long import only_long
 from support.managed import roomy_path
 from support.node import Node
-from support.replicas import ReplicaNode, two_sites
-from support.servers import free_pair, wait_until
+from support.pushes import Pushes, workplace
+from support.replicas import ReplicaNode, free_address, two_sites
+from support.servers import wait_until
 
 __all__ = ["roomy_path"]
 
@@ -56,16 +56,12 @@ def runbooks() -> dict[str, list[Step]]:
     return found
 
 
-@dataclass
-class Room:
+@dataclass(kw_only=True)
+class Room(Pushes):
     """The machines of the page."""
 
     nodes: dict[str, Node]
-    git: GitClient
-    work: Path
-    password: str
     token: str = ""
-    pushed: dict[str, str] = field(default_factory=dict)
 
     def follow(self, title: str) -> None:
         steps = runbooks()[title]
@@ -95,39 +91,28 @@ class Room:
 
     def _with_our_addresses(self, command: str) -> str:
         sites = self.nodes["paris"].environment["MAINSTAY_SITES"]
-        ours = f"127.0.0.1:{free_pair()} --http 127.0.0.1:0 --ssh 127.0.0.1:0"
+        ours = f"{free_address()} --http 127.0.0.1:0 --ssh 127.0.0.1:0"
         return (
             command.replace("https://paris:7443", f"https://{sites}")
             .replace("0.0.0.0:7443", ours)
             .replace("TOKEN", self.token)
         )
 
-    def push(self, machine: str) -> bool:
-        branch = f"push-{len(self.pushed)}"
-        self.git("commit", "--quiet", "--allow-empty", "-m", branch, cwd=self.work)
-        url = self.nodes[machine].clone_url("root/engine", secret=self.password)
-        done = self.git.try_("push", "--quiet", url, f"HEAD:refs/heads/{branch}", cwd=self.work)
-        if done:
-            self.pushed[branch] = self.git("rev-parse", "HEAD", cwd=self.work)
-        return bool(done)
-
     def check(self, machine: str) -> None:
         """It takes pushes, and has all that were acknowledged."""
-        wait_until(lambda: self.push(machine), timeout_s=_S_MAX, what=f"a push to {machine}")
-        url = self.nodes[machine].clone_url("root/engine", secret=self.password)
-        found = {name.removeprefix("refs/heads/"): oid for name, oid in self.git.refs(url).items()}
-        assert {branch: found.get(branch) for branch in self.pushed} == self.pushed
+        node = self.nodes[machine]
+        wait_until(lambda: self.push(node), timeout_s=_S_MAX, what=f"a push to {machine}")
+        assert not self.lacking(node)
 
 
 @pytest.fixture
 def room(roomy_path: Path, tmp_path: Path) -> Iterator[Room]:
     with two_sites(roomy_path, mode="sync") as sites:
         oslo = ReplicaNode(roomy_path / "oslo")
-        git, work = GitClient(tmp_path / "home"), tmp_path / "work"
-        git("init", "--quiet", str(work))
+        git, work = workplace(tmp_path)
         nodes: dict[str, Node] = {"paris": sites.paris, "berlin": sites.berlin, "oslo": oslo}
-        made = Room(nodes, git, work, sites.paris.root_password())
-        wait_until(lambda: made.push("paris"), timeout_s=_S_MAX, what="the first push")
+        made = Room(git=git, work=work, password=sites.paris.root_password(), nodes=nodes)
+        wait_until(lambda: made.push(sites.paris), timeout_s=_S_MAX, what="the first push")
         try:
             yield made
         finally:
@@ -159,7 +144,7 @@ def test_disaster_and_the_return_of_the_old_primary(room: Room) -> None:
         timeout_s=_S_MAX,
         what="the pair is well",
     )
-    assert room.push("paris")
+    assert room.push(room.nodes["paris"])
     room.nodes["paris"].kill()
     room.follow("Disaster: the primary is gone")
     room.check("berlin")

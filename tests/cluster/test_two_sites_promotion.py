@@ -22,12 +22,12 @@ from mainstay.ops.sites.memory import Memory
 from mainstay.ops.sites.promotion import STEPS
 from mainstay.provision.postgresql import Primary, Standby
 from support import managed
-from support.git_client import GitClient
 from support.long import only_long
 from support.managed import roomy_path
 from support.node import Node
-from support.replicas import ReplicaNode
-from support.servers import free_pair, free_port, wait_until
+from support.pushes import Pushes, workplace
+from support.replicas import ReplicaNode, free_address
+from support.servers import free_port, wait_until
 
 __all__ = ["roomy_path"]
 
@@ -36,18 +36,12 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("managed-postgre
 _S_MAX = 60
 
 
-@dataclass
-class World:
+@dataclass(kw_only=True)
+class World(Pushes):
     """A primary that serves, a machine that may become its replica, and somebody with Git."""
 
     paris: Node
     berlin: Node
-    git: GitClient
-    work: Path
-    pushed: dict[str, str]
-    """Branch → oid, of every push that was acknowledged."""
-    refusal: str = ""
-    password: str = ""
 
     def add(self, *options: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
         """With a new token."""
@@ -80,23 +74,6 @@ class World:
             timeout=2 * _S_MAX,
         )
 
-    def push(self, node: Node, number: int) -> bool:
-        """Whether it was acknowledged."""
-        branch = f"push-{number}"
-        self.git("commit", "--allow-empty", "-m", branch, cwd=self.work)
-        url = node.clone_url("root/engine", secret=self.password)
-        done = self.git.try_("push", url, f"HEAD:refs/heads/{branch}", cwd=self.work)
-        if done:
-            self.pushed[branch] = self.git("rev-parse", "HEAD", cwd=self.work)
-        self.refusal = done.err
-        return bool(done)
-
-    def refs_of(self, node: Node) -> dict[str, str]:
-        url = node.clone_url("root/engine", secret=self.password)
-        found = self.git.refs(url)
-        heads = {name: oid for name, oid in found.items() if name.startswith("refs/heads/")}
-        return {name.removeprefix("refs/heads/"): oid for name, oid in heads.items()}
-
     def status(self, node: Node) -> tuple[int, dict[str, Any]]:
         done = node.run("replica", "status", "--json", check=False)
         return done.returncode, json.loads(done.stdout) if done.stdout else {}
@@ -105,25 +82,17 @@ class World:
 @pytest.fixture
 def world(roomy_path: Path, tmp_path: Path) -> Iterator[World]:
     managed.require_postgresql()
-    environment = {"MAINSTAY_SITES": _free_address(), "MAINSTAY_NODE_NAME": "paris"}
+    environment = {"MAINSTAY_SITES": free_address(), "MAINSTAY_NODE_NAME": "paris"}
     options = ["--database-url", "managed"]
-    git = GitClient(tmp_path / "home")
+    git, work = workplace(tmp_path)
     with ReplicaNode(roomy_path / "paris", options=options, environment=environment) as paris:
-        berlin = ReplicaNode(roomy_path / "berlin", environment={"SITES": _free_address()})
-        work = tmp_path / "work"
-        git("init", str(work))
-        world = World(paris, berlin, git, work, {})
-        world.password = paris.root_password()
-        assert world.push(paris, 0), world.refusal
+        berlin = ReplicaNode(roomy_path / "berlin", environment={"SITES": free_address()})
+        world = World(git=git, work=work, password=paris.root_password(), paris=paris, berlin=berlin)
+        assert world.push(paris), world.refusal
         try:
             yield world
         finally:
             berlin.kill()
-
-
-def _free_address() -> str:
-    """PostgreSQL takes the port after it."""
-    return f"127.0.0.1:{free_pair()}"
 
 
 def test_a_synchronous_pair_loses_nothing_and_the_old_primary_is_fenced(world: World) -> None:
@@ -143,13 +112,13 @@ def test_a_synchronous_pair_loses_nothing_and_the_old_primary_is_fenced(world: W
         assert said["says"].startswith("REPLICAS OK - berlin up to date")
         refused = world.promote("--yes")
         assert (refused.returncode, "paris answers" in refused.stderr) == (5, True)
-        assert all(world.push(world.paris, number) for number in range(1, 5)), world.refusal
+        assert all(world.push(world.paris) for _ in range(4)), world.refusal
         wait_until(lambda: heard_of(world.berlin).waits_for_us, timeout_s=_S_MAX, what="it was told so")
         world.paris.kill()
         _promote_although_killed(world)
-        assert world.refs_of(world.berlin) == world.pushed
+        assert world.heads_of(world.berlin) == world.pushed
         wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
-        assert world.push(world.berlin, 5), world.refusal
+        assert world.push(world.berlin), world.refusal
         world.paris.start()
         assert world.paris.get("/status")[0] == 503
         fenced = world.paris.run(
@@ -159,8 +128,8 @@ def test_a_synchronous_pair_loses_nothing_and_the_old_primary_is_fenced(world: W
         assert "this site was superseded by berlin at epoch 2" in fenced.stderr
         code, said = world.status(world.paris)
         assert (code, said["role"]) == (2, "superseded")
-        world.push(world.paris, 6)  # it is refused, or goes on to the new primary: it is nowhere else
-        assert world.refs_of(world.berlin) == world.pushed
+        world.push(world.paris)  # it is refused, or goes on to the new primary: it is nowhere else
+        assert world.heads_of(world.berlin) == world.pushed
 
 
 def heard_of(node: Node) -> Heard:
@@ -173,7 +142,7 @@ def _promote_although_killed(world: World) -> None:
     """Killed after its database was promoted, the same command goes on."""
     began_s = time.monotonic()
     assert world.promote("--yes", failpoint="promotion.database").returncode == -9
-    assert not world.push(world.berlin, 99)
+    assert not world.push(world.berlin)
     done = world.promote("--yes", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -191,7 +160,7 @@ def test_what_an_asynchronous_replica_prints_as_lost_is_what_is_lost(world: Worl
     with world.berlin:
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
         _cut_the_log(world.berlin)
-        assert all(world.push(world.paris, number) for number in (1, 2)), world.refusal
+        assert all(world.push(world.paris) for _ in range(2)), world.refusal
         journal = world.berlin.data / "objects" / "journal"
         wait_until(
             lambda: len(list(journal.glob("*/00000*.json"))) >= 4, timeout_s=_S_MAX, what="the journal"
@@ -205,31 +174,31 @@ def test_what_an_asynchronous_replica_prints_as_lost_is_what_is_lost(world: Worl
         assert not price["is_zero"]
         assert world.promote("--yes").returncode == 0
         del world.pushed["push-2"]
-        assert world.refs_of(world.berlin) == world.pushed
+        assert world.heads_of(world.berlin) == world.pushed
         wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
-        assert world.push(world.berlin, 3), world.refusal
+        assert world.push(world.berlin), world.refusal
         assert len(list((world.berlin.data / "sites" / "lost").iterdir())) == 1
 
 
 @only_long
 def test_another_replica_follows_the_promoted_one_by_itself(world: World, roomy_path: Path) -> None:
-    oslo = ReplicaNode(roomy_path / "oslo", environment={"SITES": _free_address()})
+    oslo = ReplicaNode(roomy_path / "oslo", environment={"SITES": free_address()})
     assert world.add().returncode == 0
     token = world.paris.run("replica", "token").stdout.strip()
     added = world.add_with(token, node=oslo)
     assert added.returncode == 0, added.stderr
     with world.berlin, oslo:
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="both are well")
-        assert world.push(world.paris, 1), world.refusal
+        assert world.push(world.paris), world.refusal
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="both have it")
         world.paris.kill()
         assert world.promote("--yes").returncode == 0
         wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
-        assert world.push(world.berlin, 2), world.refusal
+        assert world.push(world.berlin), world.refusal
         wait_until(lambda: world.status(oslo)[0] == 0, timeout_s=_S_MAX, what="it follows the new one")
-        wait_until(lambda: world.refs_of(oslo) == world.pushed, timeout_s=_S_MAX, what="it has the new push")
+        wait_until(lambda: world.heads_of(oslo) == world.pushed, timeout_s=_S_MAX, what="it has the new push")
         assert [line for line in oslo.log_lines() if line["event"] == "sites.followed"]
-        assert world.push(oslo, 3), world.refusal  # by way of the new primary
+        assert world.push(oslo), world.refusal  # by way of the new primary
 
 
 @only_long
@@ -240,14 +209,14 @@ def test_a_primary_whose_synchronous_replica_is_dead_goes_on_when_it_is_told_to(
         world.berlin.kill()
         paused = world.paris.run("replica", "pause", "berlin", check=False)
         assert paused.returncode == 0, paused.stderr
-        wait_until(lambda: world.push(world.paris, 1), timeout_s=_S_MAX, what="pushes go on")
+        wait_until(lambda: world.push(world.paris), timeout_s=_S_MAX, what="pushes go on")
         world.berlin.start()
         world.paris.run("replica", "resume", "berlin")
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="it is waited for again")
         assert world.status(world.paris)[1]["replicas"][0]["is_synchronous"]
         removed = world.paris.run("replica", "remove", "berlin", check=False)
         assert removed.returncode == 0, removed.stderr
-        assert world.push(world.paris, 2), world.refusal
+        assert world.push(world.paris), world.refusal
         assert world.status(world.paris)[1]["replicas"] == []
 
 
@@ -256,14 +225,14 @@ def test_a_promotion_that_is_killed_after_each_step_goes_on(world: World) -> Non
     assert world.add("--mode", "sync").returncode == 0
     with world.berlin:
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
-        assert world.push(world.paris, 1), world.refusal
+        assert world.push(world.paris), world.refusal
         world.paris.kill()
         for step in STEPS:
             assert world.promote("--yes", failpoint=f"promotion.{step}").returncode == -9
         done = world.promote("--yes", "--json")
         assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "primary")
         wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
-        assert world.refs_of(world.berlin) == world.pushed
+        assert world.heads_of(world.berlin) == world.pushed
 
 
 @only_long
@@ -272,21 +241,21 @@ def test_a_delayed_replica_is_promoted_to_the_moment_before_the_mistake(world: W
     assert added.returncode == 0, added.stderr
     with world.berlin:
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
-        assert world.push(world.paris, 1), world.refusal
+        assert world.push(world.paris), world.refusal
         time.sleep(1.1)  # moments are typed in seconds
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         before = dict(world.pushed)
         time.sleep(1.1)
-        assert world.push(world.paris, 2), world.refusal
+        assert world.push(world.paris), world.refusal
         lsn = Primary(server_of(world.paris.data)).lsn()
         standby = Standby(server_of(world.berlin.data))
         wait_until(lambda: standby.lag().received >= lsn, timeout_s=_S_MAX, what="the log has come")
         done = world.promote("--yes", "--force", "--to-time", moment)
         assert done.returncode == 0, done.stderr + done.stdout
-        assert world.refs_of(world.berlin) == before
+        assert world.heads_of(world.berlin) == before
         wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
         del world.pushed["push-2"]
-        assert world.push(world.berlin, 3), world.refusal
+        assert world.push(world.berlin), world.refusal
 
 
 @only_long
@@ -295,13 +264,13 @@ def test_an_old_primary_rejoins_without_a_full_copy_and_keeps_what_only_it_had(w
     with world.berlin:
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
         world.berlin.kill()
-        assert world.push(world.paris, 1), world.refusal
+        assert world.push(world.paris), world.refusal
         world.paris.kill()
         world.berlin.start()
         assert world.promote("--yes").returncode == 0
         only_there = world.pushed.pop("push-1")
         wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
-        assert world.push(world.berlin, 2), world.refusal
+        assert world.push(world.berlin), world.refusal
         world.paris.start()
         done = world.paris.run("replica", "rejoin", "--json", check=False)
         assert done.returncode == 0, done.stderr
@@ -319,8 +288,8 @@ def test_an_old_primary_rejoins_without_a_full_copy_and_keeps_what_only_it_had(w
         assert _oid_of(world.berlin, b"refs/diverged/paris/") == [only_there]
         again = world.paris.run("replica", "rejoin", check=False)
         assert (again.returncode, "nothing to rejoin" in again.stderr) == (5, True)
-        assert world.push(world.berlin, 3), world.refusal
-        wait_until(lambda: world.refs_of(world.paris) == world.pushed, timeout_s=_S_MAX, what="it has it")
+        assert world.push(world.berlin), world.refusal
+        wait_until(lambda: world.heads_of(world.paris) == world.pushed, timeout_s=_S_MAX, what="it has it")
 
 
 @only_long
@@ -344,7 +313,7 @@ def test_a_replica_killed_in_the_middle_of_the_base_backup_is_made_whole(world: 
     assert again.returncode == 0, again.stderr
     with world.berlin:
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
-        assert world.refs_of(world.berlin) == world.pushed
+        assert world.heads_of(world.berlin) == world.pushed
 
 
 def _make_large(world: World) -> None:
@@ -361,7 +330,7 @@ def test_a_replica_killed_while_it_pulls_goes_on_where_it_was(world: World) -> N
     with world.berlin:
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
         world.berlin.kill()
-        assert all(world.push(world.paris, number) for number in range(1, 9)), world.refusal
+        assert all(world.push(world.paris) for _ in range(8)), world.refusal
         packs = world.berlin.data / "objects" / "repositories"
         before = len(list(packs.glob("*/packs/*")))
         world.berlin.launch()
@@ -372,7 +341,7 @@ def test_a_replica_killed_while_it_pulls_goes_on_where_it_was(world: World) -> N
         world.berlin.start()
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="everything is there")
         world.paris.kill()
-        assert world.refs_of(world.berlin) == world.pushed
+        assert world.heads_of(world.berlin) == world.pushed
 
 
 @only_long
@@ -381,12 +350,14 @@ def test_a_cache_keeps_what_its_pattern_names_and_serves_everything(world: World
     world.git("push", other, "HEAD:refs/heads/main", cwd=world.work)
     assert world.add("--cache", "root/eng*").returncode == 0
     with world.berlin:
-        assert world.push(world.paris, 1), world.refusal
+        assert world.push(world.paris), world.refusal
         packs = world.berlin.data / "objects" / "repositories"
         wait_until(lambda: len(list(packs.glob("*/packs/*.pack"))) == 2, timeout_s=_S_MAX, what="its packs")
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the cache is well")
         assert len(list(packs.iterdir())) == 1
-        wait_until(lambda: world.refs_of(world.berlin) == world.pushed, timeout_s=_S_MAX, what="the kept one")
+        wait_until(
+            lambda: world.heads_of(world.berlin) == world.pushed, timeout_s=_S_MAX, what="the kept one"
+        )
         here = world.berlin.clone_url("root/other", secret=world.password)
         assert list(world.git.refs(here)) == ["HEAD", "refs/heads/main"]
         assert world.promote("--yes", "--force").returncode == 5
@@ -397,7 +368,7 @@ def test_a_planned_failover_loses_no_push_and_goes_back_again(world: World) -> N
     assert world.add("--mode", "sync").returncode == 0
     with world.berlin:
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
-        with _pushing(world) as numbers:
+        with _pushing(world) as refused:
             done = world.paris.run("failover", "--to", "berlin", "--yes", "--json", check=False)
             assert done.returncode == 0, done.stderr
             wait_until(
@@ -405,16 +376,16 @@ def test_a_planned_failover_loses_no_push_and_goes_back_again(world: World) -> N
             )
         assert json.loads(done.stdout)["epoch"] == 2
         assert json.loads(done.stdout)["paused_s"] < 30
-        assert numbers.failed == []
-        assert world.refs_of(world.berlin) == world.pushed
+        assert refused == []
+        assert world.heads_of(world.berlin) == world.pushed
         assert world.paris.get("/status")[0] == 503
         wait_until(lambda: world.status(world.berlin)[0] == 0, timeout_s=_S_MAX, what="the old one follows")
         assert world.status(world.berlin)[1]["replicas"][0]["is_synchronous"]
         back = world.berlin.run("failover", "--to", "paris", "--yes", check=False)
         assert back.returncode == 0, back.stderr
         wait_until(lambda: world.paris.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
-        assert world.push(world.paris, 99), world.refusal
-        assert world.refs_of(world.paris) == world.pushed
+        assert world.push(world.paris), world.refusal
+        assert world.heads_of(world.paris) == world.pushed
 
 
 def _oid_of(node: Node, prefix: bytes) -> list[str]:
@@ -423,27 +394,21 @@ def _oid_of(node: Node, prefix: bytes) -> list[str]:
     return [bytes(oid).hex() for name, oid in rows if bytes(name).startswith(prefix)]
 
 
-@dataclass
-class _Pushes:
-    failed: list[str]
-
-
 @contextmanager
-def _pushing(world: World) -> Iterator[_Pushes]:
-    """One after the other, by way of the first primary, for the length of the block."""
-    pushes, stop = _Pushes([]), threading.Event()
+def _pushing(world: World) -> Iterator[list[str]]:
+    """One after the other, by way of the first primary, for the length of the block: what was refused."""
+    refused: list[str] = []
+    stop = threading.Event()
 
     def push() -> None:
-        number = 10
         while not stop.is_set():
-            if not world.push(world.paris, number):
-                pushes.failed.append(world.refusal)
-            number += 1
+            if not world.push(world.paris):
+                refused.append(world.refusal)
 
     thread = threading.Thread(target=push)
     thread.start()
     try:
-        yield pushes
+        yield refused
     finally:
         stop.set()
         thread.join(2 * _S_MAX)

@@ -17,39 +17,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from support.git_client import GitClient
 from support.managed import roomy_directory
 from support.node import Node
-from support.replicas import two_sites
+from support.pushes import Pushes, workplace
+from support.replicas import is_superseded, two_sites
 from support.servers import wait_until
 
 _S_MAX: Final = 120
 _FSCK_EVERY: Final = 10
 
 
-@dataclass
-class Pair:
+@dataclass(kw_only=True)
+class Pair(Pushes):
     """Who leads, who follows, and what was acknowledged."""
 
     leader: Node
     follower: Node
-    git: GitClient
-    work: Path
-    password: str
     chance: random.Random
     epoch: int = 1
-    pushed: dict[str, str] = field(default_factory=dict)
     slowest_s: float = 0.0
     ways: Counter[str] = field(default_factory=Counter)
-
-    def push(self, node: Node) -> bool:
-        branch = f"push-{len(self.pushed)}"
-        self.git("commit", "--quiet", "--allow-empty", "-m", branch, cwd=self.work)
-        url = node.clone_url("root/engine", secret=self.password)
-        done = self.git.try_("push", "--quiet", url, f"HEAD:refs/heads/{branch}", cwd=self.work)
-        if done:
-            self.pushed[branch] = self.git("rev-parse", "HEAD", cwd=self.work)
-        return bool(done)
 
     def promote_once(self) -> str:
         """Some pushes, one promotion in a way of chance, and the other site as its replica again."""
@@ -92,7 +79,7 @@ class Pair:
     def forced(self) -> None:
         """Although the old one lives: in synchronous mode it acknowledges nothing alone."""
         self._promote("--force")
-        wait_until(lambda: _is_superseded(self.leader), timeout_s=_S_MAX, what="the old one knows")
+        wait_until(lambda: is_superseded(self.leader), timeout_s=_S_MAX, what="the old one knows")
         self._rejoin()
 
     def _promote(self, *options: str) -> None:
@@ -101,7 +88,7 @@ class Pair:
         self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
 
     def _rejoin(self) -> None:
-        wait_until(lambda: _is_superseded(self.leader), timeout_s=_S_MAX, what="the old one knows")
+        wait_until(lambda: is_superseded(self.leader), timeout_s=_S_MAX, what="the old one knows")
         self._must(self.leader, "replica", "rejoin")
 
     def _must(self, node: Node, *arguments: str) -> None:
@@ -115,9 +102,7 @@ class Pair:
         assert self.follower.get("/status")[0] == 503
         wait_until(lambda: self.push(self.leader), timeout_s=_S_MAX, what="a push to the new primary")
         for node in (self.leader, self.follower):
-            url = node.clone_url("root/engine", secret=self.password)
-            found = {name.removeprefix("refs/heads/"): oid for name, oid in self.git.refs(url).items()}
-            lost = {branch: oid for branch, oid in self.pushed.items() if found.get(branch) != oid}
+            lost = self.lacking(node)
             assert not lost, f"{node.data.name} lacks {lost}"
         assert _epoch(self.leader) == self.epoch
         if self.epoch % _FSCK_EVERY == 0:
@@ -128,22 +113,22 @@ def _code(node: Node, *arguments: str) -> int:
     return node.run(*arguments, check=False).returncode
 
 
-def _is_superseded(node: Node) -> bool:
-    done = node.run("replica", "status", "--json", check=False)
-    return done.returncode == 2 and json.loads(done.stdout)["role"] == "superseded"
-
-
 def _epoch(node: Node) -> int:
     return int(json.loads((node.data / "site.json").read_text())["own"]["epoch"])
 
 
 def run(directory: Path, *, count: int, seed: int, tell: Callable[[str], None] = print) -> Pair:
     """Raises `AssertionError` at the first thing that does not hold."""
-    git, work = GitClient(directory / "home"), directory / "work"
-    git("init", "--quiet", str(work))
+    git, work = workplace(directory)
     with two_sites(directory / "sites", mode="sync") as sites:
-        password = sites.paris.root_password()
-        pair = Pair(sites.paris, sites.berlin, git, work, password, random.Random(seed))
+        pair = Pair(
+            git=git,
+            work=work,
+            password=sites.paris.root_password(),
+            leader=sites.paris,
+            follower=sites.berlin,
+            chance=random.Random(seed),
+        )
         wait_until(lambda: pair.push(pair.leader), timeout_s=_S_MAX, what="the first push")
         for number in range(1, count + 1):
             way = pair.promote_once()

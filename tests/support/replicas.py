@@ -6,7 +6,7 @@
 It is made by what `mainstay replica add` does.
 """
 
-import socket
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from mainstay.storage.database.postgresql import PostgresqlDatabase
 from mainstay.storage.objects.opening import open_object_store
 from support import managed
 from support.node import Node
-from support.servers import free_port, wait_until
+from support.servers import free_pair, wait_until
 
 _S_MAX = 60
 
@@ -74,7 +74,7 @@ def two_sites(
     """`primary` and `replica`: variables of their environments."""
     managed.require_postgresql()
     options = ["--database-url", "managed"]
-    ours = {"MAINSTAY_SITES": _free_address(), "MAINSTAY_NODE_NAME": "paris", **(primary or {})}
+    ours = {"MAINSTAY_SITES": free_address(), "MAINSTAY_NODE_NAME": "paris", **(primary or {})}
     with ReplicaNode(directory / "paris", options=options, environment=ours) as paris:
         berlin = ReplicaNode(directory / "berlin", environment=replica)
         _add(paris, berlin, directory, mode)
@@ -85,7 +85,7 @@ def two_sites(
 def _add(paris: Node, berlin: ReplicaNode, directory: Path, mode: SiteMode) -> None:
     token = paris.run("replica", "token").stdout.strip()
     url = f"https://{paris.environment['MAINSTAY_SITES']}"
-    local = {"sites": _free_address(), "node_name": "berlin"}
+    local = {"sites": free_address(), "node_name": "berlin"}
     log = directory / "add.log"
 
     def tell(line: str) -> None:
@@ -95,21 +95,12 @@ def _add(paris: Node, berlin: ReplicaNode, directory: Path, mode: SiteMode) -> N
     add(url, parse_token(token, "replica"), berlin.data, local, Wish(name="berlin", mode=mode), tell=tell)
 
 
-def _free_address() -> str:
-    """Two ports that follow each other: the second is PostgreSQL's."""
-    return f"127.0.0.1:{_free_pair()}"
+def is_superseded(node: Node) -> bool:
+    """Whether it says so itself."""
+    done = node.run("replica", "status", "--json", check=False)
+    return done.returncode == 2 and json.loads(done.stdout)["role"] == "superseded"
 
 
-def _free_pair() -> int:
-    while True:
-        port = free_port()
-        if _is_free(port + 1):
-            return port
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
+def free_address() -> str:
+    """For `sites`: PostgreSQL takes the port after it."""
+    return f"127.0.0.1:{free_pair()}"

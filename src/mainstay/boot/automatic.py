@@ -95,7 +95,7 @@ def _as_primary(stores: Stores) -> Standing:
     standing = SiteFile(stores.settings.data).read()
     if standing is None:
         raise CannotBeAutomatic(str(refusal_of_automatic(sites=1, has_witness=False, is_synchronous=False)))
-    if standing.is_replica or standing.own.site_id != standing.site_id:
+    if not standing.leads:
         raise NotThePrimary("this site is not the primary: give the command there")
     return standing
 

@@ -95,7 +95,7 @@ def hand_over(stores: Stores, name: str, *, tell: Tell) -> HandedOver:
 def refuse_unready(stores: Stores, lines: Lines, server: Server, target: Site) -> None:
     """Everything that can be wrong before anything is changed."""
     standing = SiteFile(stores.settings.data).read()
-    if standing is None or standing.is_replica or standing.own.site_id != standing.site_id:
+    if standing is None or not standing.leads:
         raise NotReadyToHandOver("this site is not the primary: give the command there")
     if target.kind != "replica" or target.delay_s or target.state == "paused":
         raise NotReadyToHandOver(f"{target.name} is a cache, delayed or paused: choose a full replica")
@@ -136,9 +136,8 @@ def _hand_over(
         _wait_until_come(lines, target, end)
         _wait_for_objects(stores, target)
         claim = Claim(standing.own.epoch + 1, target.id, target.name, target.url)
-        if (
-            witness is not None
-        ):  # the last moment at which all can be undone: from now on it gives us no lease
+        # The last moment at which all can be undone: from now on the witness gives us no lease.
+        if witness is not None:
             witness.hand_over(claim)
     site.learn(claim)
     tell(f"{target.name} has everything, and takes over")

@@ -121,8 +121,7 @@ class Lease:
         return self._keeper
 
     def _voter(self) -> Voter | None:
-        site = self._lines.by_id(self._standby)
-        return LineVoter(site, self._lines.identity) if site else None
+        return voter_of(self._lines, self._standby)
 
     def _end(self, keeper: Keeper, found: Whereabouts) -> None:
         """Automatic failover was switched off: first nobody may take over, then no lease is needed."""
@@ -239,13 +238,9 @@ def keeper_of(
         permit=PermitFile(stores.settings.data),
         voter=voter,
         position=position,
-        lost=lambda claim: void(site.learn(claim)),
+        lost=site.learn,
         terms=TERMS,
     )
-
-
-def void(_: object) -> None:
-    return
 
 
 @contextmanager
@@ -259,7 +254,11 @@ def leased(stores: Stores, standing: Standing) -> Iterator[None]:
             yield
             return
         keeper = keeper_of(
-            stores, standing.own, found, voter=lambda: _named(keeper, lines), position=lambda: 0
+            stores,
+            standing.own,
+            found,
+            voter=lambda: voter_of(lines, keeper.tenure.confirmed_standby or ""),
+            position=lambda: 0,
         )
         keeper.renew()
         keeper.start()
@@ -269,7 +268,7 @@ def leased(stores: Stores, standing: Standing) -> Iterator[None]:
             keeper.close()
 
 
-def _named(keeper: Keeper, lines: Lines) -> Voter | None:
-    """Whom the witness names may vouch for us."""
-    site = lines.by_id(keeper.tenure.confirmed_standby or "")
+def voter_of(lines: Lines, site_id: str) -> Voter | None:
+    """The site that may vouch for us; None: it is on the list no more."""
+    site = lines.by_id(site_id)
     return LineVoter(site, lines.identity) if site else None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from mainstay.boot.managed_database import server_of
-from mainstay.boot.promotion import project_names
+from mainstay.boot.promotion_plan import project_names
 from mainstay.boot.replicating import check_managed, credentials_of, stream_of
 from mainstay.boot.site_lines import Lines
 from mainstay.boot.stores import Stores

@@ -80,7 +80,7 @@ class SiteLine:
             settings=limits,
             is_draining=is_draining,
         )
-        self._stop_renewing: Callable[[], None] = void
+        self._stop_renewing: Callable[[], None] = lambda: None
 
     @property
     def door(self) -> Door:
@@ -111,7 +111,7 @@ class SiteLine:
             facts=self._facts,
             is_paused=lambda site: self._state_of(site) == "paused",
             hurries=lambda site: self._passes.known(site).is_waited_for,
-            still_in=lambda scope: void(who(scope, self._passes)),
+            still_in=lambda scope: who(scope, self._passes),
             acknowledge=self._bookkeeper.note,
             renew=self._renewed,
             promise=self._promised,
@@ -201,10 +201,6 @@ def who(scope: Scope, passes: Passes) -> Site:
 def is_site(scope: Scope) -> bool:
     """Whether the gate let this request in as that of a site."""
     return SITE in scope.get("extensions", {})
-
-
-def void(_: object = None) -> None:
-    return
 
 
 class SitesTls:

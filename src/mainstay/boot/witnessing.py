@@ -116,26 +116,21 @@ class WitnessSource:
         return seen.record.claim if seen else None
 
 
-class PersonsArbiter:
+class PersonsArbiter(WitnessArbiter):
     """The witness, for a person who promotes this site: what this site has promised is waited for, too."""
 
     def __init__(self, witness: Witness, run: Path, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._witness = witness
+        super().__init__(witness, TERMS, sleep=sleep)
         self._run = run
-        self._sleep = sleep
-
-    def last(self) -> Claim | None:
-        seen = self._witness.look()
-        return seen.record.claim if seen else None
 
     def name(self, claim: Claim) -> None:
-        """As `WitnessArbiter.name`, and from when it returns nobody else may write."""
+        """As of any arbiter, and from when it returns nobody else may write."""
         try:
             left_s = ask_to_stand(self._run, claim.epoch)
         except NobodyPromises:
             left_s = TERMS.term_s  # one that was killed a moment ago may have promised
         until_s = SYSTEM.monotonic_s() + left_s
-        WitnessArbiter(self._witness, TERMS, sleep=self._sleep).name(claim)
+        super().name(claim)
         self._sleep(max(0.0, until_s - SYSTEM.monotonic_s()))
 
 

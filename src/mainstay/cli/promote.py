@@ -15,7 +15,8 @@ from mainstay.foundation.errors import Invalid
 from mainstay.foundation.settings import from_environment
 
 if TYPE_CHECKING:
-    from mainstay.boot.promotion import Plan, Promoted
+    from mainstay.boot.promotion import Promoted
+    from mainstay.boot.promotion_plan import Plan
 
 
 class NotAsked(Invalid):
@@ -58,10 +59,10 @@ def command(
     failpoints.arm(from_environment("FAILPOINTS") or "")
     to_time_ms = _moment(to_time) if to_time else None
     with opened(data, orm=False) as stores:
-        from mainstay.boot import promotion, witnessing  # noqa: PLC0415 - `--help` does not pay for a database
+        from mainstay.boot import promotion, promotion_plan, witnessing  # noqa: PLC0415 - `--help` does not pay for a database
         from mainstay.ops.sites.promotion import NotPromotable, Refuse  # noqa: PLC0415 - same
 
-        plan = promotion.plan(stores, is_forced=force, to_time_ms=to_time_ms)
+        plan = promotion_plan.plan(stores, is_forced=force, to_time_ms=to_time_ms)
         decision = plan.decision
         if isinstance(decision, Refuse) and decision.is_done:
             show({"state": "primary", "says": decision.because}, as_json=as_json, text=decision.because)

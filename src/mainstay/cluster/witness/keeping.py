@@ -67,7 +67,7 @@ class Keeper:
         permit: PermitFile,
         voter: Callable[[], Voter | None],
         position: Callable[[], int],
-        lost: Callable[[Claim], None],
+        lost: Callable[[Claim], object],
         terms: Terms,
         clock_s: Callable[[], float] = since_boot_s,
     ) -> None:

@@ -68,7 +68,7 @@ class Desk:
     is_paused: Callable[[str], bool]
     hurries: Callable[[str], bool]
     """Whether pushes wait for that site."""
-    still_in: Callable[[Scope], None]
+    still_in: Callable[[Scope], object]
     """Raises `NotAllowed` when the site was removed meanwhile."""
     acknowledge: Callable[[str, Acknowledged], None]
     renew: Callable[[str], Mapping[str, str]]

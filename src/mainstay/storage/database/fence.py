@@ -82,6 +82,11 @@ class Standing:
     needs_lease: bool = False
 
     @property
+    def leads(self) -> bool:
+        """Whether its own database is that of the primary, as far as it says itself."""
+        return not self.is_replica and self.own.site_id == self.site_id
+
+    @property
     def follows(self) -> bool:
         """Whether it is the replica of another site: what it reads is that site's, as far as it has come.
 
