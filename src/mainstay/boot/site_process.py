@@ -9,10 +9,9 @@ itself, without a restart of anything.
 A turn that fails is logged and tried again a second later. Which role it is, is asked at each turn.
 """
 
-import json
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from mainstay.boot import adopting, child, promotion
 from mainstay.boot.leading import Lease
 from mainstay.boot.managed_database import server_of
 from mainstay.boot.membership import secrets_of
-from mainstay.boot.replica import not_packs, pull_directory
+from mainstay.boot.pulling import Kept, Pulling
 from mainstay.boot.replicating import Saying, credentials_of, keep_up, stream_of
 from mainstay.boot.site_lines import Lines, claim_in
 from mainstay.boot.standing_by import Watch
@@ -34,8 +33,7 @@ from mainstay.cluster.epochs.sentinel import MarkerSource, Sentinel, Source
 from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.sites.admission import enlist
 from mainstay.cluster.sites.identity import SiteIdentity, site_id_in
-from mainstay.cluster.sites.line import Line
-from mainstay.cluster.sites.puller import KEEP_DELETED_S, Puller, everything
+from mainstay.cluster.sites.puller import KEEP_DELETED_S, everything
 from mainstay.cluster.sites.registry import Site
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, NotFound, OutcomeUnknown, Unavailable
@@ -44,18 +42,14 @@ from mainstay.ops.sites import following, incomplete
 from mainstay.ops.sites.following import Follow, Following
 from mainstay.ops.sites.losses import Heard, LastPush
 from mainstay.ops.sites.memory import Memory
-from mainstay.ops.sites.patterns import matches
 from mainstay.provision.postgresql import Primary, Server, Standby, Upstream
 from mainstay.storage.database.fence import Standing
-from mainstay.storage.objects.opening import open_object_store
 
 log = get_logger()
 
 EVERY_S: Final = 1.0
 _MENDED_EVERY: Final = 10
 """Turns between two looks at repositories that lack packs."""
-_STOP_S: Final = 10.0
-_KEPT_MAX: Final = 100_000
 
 
 def main() -> None:
@@ -341,75 +335,6 @@ class SiteProcess:
         )
         credentials = credentials_of(self._stores.settings.data)
         standby.follow(upstream, credentials, delay_s=me.delay_s if me else 0)
-
-
-class Kept:
-    """Which keys a cache is to have: all but packs, and the packs of projects that its patterns name."""
-
-    def __init__(self, stores: Stores, patterns: Sequence[str]) -> None:
-        self._stores = stores
-        self._patterns = patterns
-        self._lock = threading.Lock()
-        self._known: dict[str, bool] = {}
-
-    def __call__(self, key: str) -> bool:
-        """A repository whose row has not come yet is taken: too much does no harm."""
-        if not_packs(key):
-            return True
-        uid = key.split("/")[1]
-        with self._lock:
-            if uid in self._known:
-                return self._known[uid]
-        path = self._path_of(uid)
-        is_kept = path is None or matches(self._patterns, path)
-        with self._lock:
-            if path is not None:
-                if len(self._known) >= _KEPT_MAX:
-                    self._known.clear()
-                self._known[uid] = is_kept
-        return is_kept
-
-    def _path_of(self, uid: str) -> str | None:
-        with self._stores.database.read() as tx:
-            row = tx.row("SELECT identity FROM ledger_repository WHERE uid = ?", (uid,))
-        return str(json.loads(row[0]).get("full_path", "")) if row else None
-
-
-class Pulling:
-    """Runs the puller of a replica, in a thread, towards whoever is the primary now."""
-
-    def __init__(self, stores: Stores) -> None:
-        self._data = stores.settings.data
-        # The bare store: what comes from the primary is no news of ours.
-        self._objects = open_object_store(stores.settings.object_store)
-        self._stop: threading.Event | None = None
-        self._thread: threading.Thread | None = None
-        self._of = ""
-
-    def towards(self, site: Site, line: Line, *, wants: Callable[[str], bool], keep_deleted_s: int) -> None:
-        """Idempotent."""
-        if self._of == site.id and self._thread is not None and self._thread.is_alive():
-            return
-        self.rest()
-        self._stop, self._of = threading.Event(), site.id
-        puller = Puller(
-            line,
-            self._objects,
-            pull_directory(self._data),
-            clock=SYSTEM,
-            wants=wants,
-            keep_deleted_s=keep_deleted_s,
-        )
-        self._thread = threading.Thread(target=puller.run, args=(self._stop,), name="puller", daemon=True)
-        self._thread.start()
-        log.info("sites.pulling", site=site.name)
-
-    def rest(self) -> None:
-        """It writes how far it is. What is under way breaks off."""
-        if self._stop is not None and self._thread is not None:
-            self._stop.set()
-            self._thread.join(_STOP_S)
-        self._stop = self._thread = None
 
 
 if __name__ == "__main__":
