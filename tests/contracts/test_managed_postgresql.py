@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mainstay.foundation.clock import SYSTEM
+from mainstay.foundation.clock import SYSTEM, SystemClock
 from mainstay.provision.postgresql import (
     CannotStart,
     HasData,
@@ -186,9 +187,21 @@ def test_a_half_made_directory_is_made_again_and_a_bad_setting_is_told(sites: Ca
     assert site.numbers() == []
 
 
+class WaitedFor(SystemClock):
+    """Knows that somebody has begun to wait by it."""
+
+    def __init__(self) -> None:
+        self.was_asked = threading.Event()
+
+    def monotonic_s(self) -> float:
+        self.was_asked.set()
+        return super().monotonic_s()
+
+
 def test_a_standby_is_promoted_and_the_old_primary_rewound_without_a_copy(pair: tuple[Site, Site]) -> None:
     first, second = pair
     second.open()
+    first.run("INSERT INTO numbers SELECT generate_series(1000, 50000)")  # work for a checkpoint
     wait_until_same(first, second)
     first.crash()
     started_s = time.monotonic()
@@ -197,18 +210,25 @@ def test_a_standby_is_promoted_and_the_old_primary_rewound_without_a_copy(pair: 
     second.run("INSERT INTO numbers VALUES (2)")
     first.server.start()  # a primary that does not know
     first.run("INSERT INTO numbers VALUES (666)")
-    first.crash()
+    first.server.stop("fast")
 
     second.primary.create_slot(first.name)
     said: list[str] = []
     first.server.tell = said.append
-    first.standby.rewind_from(second.upstream_of(first), first.credentials)
+    clock = WaitedFor()
+    with ThreadPoolExecutor(1) as beside:  # before its first checkpoint a promotion cannot be seen
+        standby = Standby(first.server, clock=clock)
+        rewound = beside.submit(standby.rewind_from, second.upstream_of(first), first.credentials)
+        assert clock.was_asked.wait(_S_MAX)
+        second.primary.settle()
+        rewound.result()
     wait_until_streaming(second)
     second.run("INSERT INTO numbers VALUES (3)")
     wait_until_same(second, first)
 
     assert first.server.is_in_recovery()
-    assert first.numbers() == second.numbers() == [1, 2, 3]
+    assert first.numbers() == second.numbers()
+    assert first.numbers()[:4] == [1, 2, 3, 1000]
     assert second.primary.timeline() == first.standby.timeline() == 2
     assert any("Done" in line for line in said)
 

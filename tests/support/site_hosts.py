@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mainstay.boot.replica import Wish, add
-from mainstay.cluster.joining import parse_token
 from support.chaos import network as networks
 from support.chaos.load import fresh_commit
 from support.chaos.network import Host, Network
@@ -40,11 +38,9 @@ class Scene:
     password: str
 
     def primary(self) -> Node | None:
-        """Whoever says so to a balancer."""
-        for node in (self.paris, self.berlin):
-            if _status(node) == 200:
-                return node
-        return None
+        """Whoever alone says so to a balancer; None: nobody, or both for a moment."""
+        leading = [node for node in (self.paris, self.berlin) if _status(node) == 200]
+        return leading[0] if len(leading) == 1 else None
 
     def check(self, leader: Node, pushers: Sequence["Pusher"]) -> None:
         """Everything acknowledged is there, and nothing that nobody sent."""
@@ -139,11 +135,15 @@ def _primary(data: Path, host: Host) -> Node:
 
 
 def _added(paris: Node, data: Path, host: Host) -> Node:
-    token = parse_token(paris.run("replica", "token").stdout.strip(), "replica")
+    """By the command, on its host."""
+    berlin = ReplicaNode(data, prefix=host.prefix, address=host.address)
+    token = paris.run("replica", "token").stdout.strip()
     url = f"https://{paris.environment['MAINSTAY_SITES']}"
-    local = {"sites": f"{host.address}:{PORT}", "node_name": data.name}
-    add(url, token, data, local, Wish(name=data.name, mode="sync"), tell=lambda _line: None)
-    return ReplicaNode(data, prefix=host.prefix, address=host.address)
+    ports = ["--sites", f"{host.address}:{PORT}", "--http", f"{host.address}:0", "--ssh", f"{host.address}:0"]
+    how = ["--mode", "sync", "--name", data.name, "--token", token]
+    done = berlin.run("replica", "add", url, *how, *ports, check=False, timeout_s=_S_MAX)
+    assert done.returncode == 0, done.stderr
+    return berlin
 
 
 def _status(node: Node) -> int:

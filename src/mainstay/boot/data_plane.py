@@ -50,6 +50,7 @@ from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.logs import get_logger
 from mainstay.foundation.metrics import gauge
 from mainstay.ops.maintenance.routes import deed_of_git, never_closed
+from mainstay.storage.database.fence import fence_of
 
 log = get_logger()
 
@@ -263,6 +264,7 @@ class DataPlane:
             role=_role_of(sight),
             primary=sight.primary.url,
             lag_s=sight.lag.seconds if sight.lag else 0.0,
+            lease_over_s=fence_of(self._stores.settings.data).lease_over_s(),
         )
 
     def _phase(self) -> Phase:

@@ -119,6 +119,7 @@ class SiteProcess:
         )
         self._stopping = threading.Event()
         self._turns = self._superseded_turns = 0
+        self._settled_epoch = 0
         self._last_said = ""
 
     def stop_soon(self, _number: int, _frame: FrameType | None) -> None:
@@ -192,9 +193,16 @@ class SiteProcess:
         if self._server is not None and self._saying is not None:
             keep_up(self._stores, self._server)
             self._memory.note_said(self._saying.now())
+            self._settle(self._server, standing.own.epoch)
         if self._turns % _MENDED_EVERY == 0:
             self._mend()
             self._adopt()
+
+    def _settle(self, server: Server, epoch: int) -> None:
+        """So that a former primary can be rewound soon after a promotion."""
+        if self._settled_epoch != epoch:
+            Primary(server).settle()
+            self._settled_epoch = epoch
 
     def _renew_own(self) -> None:
         identity, me = SiteIdentity(self._stores.settings.data), self._lines.me()

@@ -1,6 +1,7 @@
 """Bodies and statuses that balancers are configured for: HM-01 to HM-07."""
 
 import json
+import math
 from ipaddress import ip_network
 from typing import Any
 
@@ -107,6 +108,15 @@ def test_status_is_200_only_where_people_are_served(
     mode = {} if maintenance == "off" else {"maintenance_mode": maintenance}
     elsewhere = {"primary": None} if role == "passive" else {}
     assert body(answer) == {"role": role, "maintenance": bool(mode), "lag_s": 0.0, **mode, **elsewhere}
+
+
+@pytest.mark.parametrize(("over_s", "status"), [(0.0, 200), (1.9, 200), (2.1, 503), (math.inf, 503)])
+def test_a_primary_whose_lease_is_over_leaves_the_balancer(over_s: float, status: int) -> None:
+    answer = decisions.node_status(
+        NodeView(phase="ready", role="active", lease_over_s=over_s), maintenance="off"
+    )
+    assert answer.status == status
+    assert body(answer).get("lease") == (None if status == 200 else "over")
 
 
 def test_a_replica_is_ready_for_git_unless_the_operator_says_otherwise() -> None:

@@ -1,6 +1,7 @@
 """Who may write, decided from two files; and that the files are looked at, but seldom."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mainstay.storage.database.fence import (
     SiteFenced,
     Standing,
     fence_of,
+    lease_over_s,
     permit_text,
     refusal_for,
     standing_in,
@@ -120,6 +122,22 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("standing", "permit", "over_s"),
+    [
+        (None, None, 0.0),
+        (PRIMARY, None, 0.0),
+        (replace(PRIMARY, needs_lease=True, is_replica=True), None, 0.0),
+        (replace(PRIMARY, needs_lease=True), Permit(4, BOOT, 100.1), 0.0),
+        (replace(PRIMARY, needs_lease=True), Permit(4, BOOT, 97.0), 3.0),
+        (replace(PRIMARY, needs_lease=True), Permit(3, BOOT, 200.0), math.inf),
+        (replace(PRIMARY, needs_lease=True), None, math.inf),
+    ],
+)
+def test_since_when_a_lease_is_over(standing: Standing | None, permit: Permit | None, over_s: float) -> None:
+    assert lease_over_s(standing, permit, boot=BOOT, now_s=100.0) == over_s
 
 
 def test_what_is_written_is_read_again() -> None:

@@ -17,6 +17,8 @@ BRAND = "Mainstay"
 _LAG_S_MAX = 5.0
 _BEAT_S_MAX = 15.0
 _SKEW_MS_MAX = 30_000
+_LEASE_OVER_S_MAX = 2.0
+"""Shorter than it takes until another may have one: `cluster.witness.terms`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class NodeView:
     """Where the primary is, when it is another site."""
     lag_s: float | None = 0.0
     """How far a passive one is behind; None when it cannot tell."""
+    lease_over_s: float = 0.0
+    """Since when an active one has been without the lease by which it may write."""
 
     @property
     def serves_people(self) -> bool:
@@ -161,12 +165,16 @@ def comprehensive(checks: Sequence[Check], *, as_json: bool) -> Answer:
 def node_status(view: NodeView, *, maintenance: str) -> Answer:
     """`/status`: 200 when people can be served here, 503 on a passive, draining or closed node.
 
-    Read-only is serving: whoever follows this must not take clones away from people.
+    Read-only is serving: whoever follows this must not take clones away from people. A primary whose lease
+    has been over for longer than a hiccup is not: its replica may have taken over, and says 200.
     """
-    serves = view.phase == "ready" and maintenance != "full" and view.serves_people
+    leads = view.serves_people and view.lease_over_s <= _LEASE_OVER_S_MAX
+    serves = view.phase == "ready" and maintenance != "full" and leads
     body: dict[str, Any] = {"role": view.role, "maintenance": maintenance != "off", "lag_s": view.lag_s}
     if not view.serves_people:
         body["primary"] = view.primary or None
+    elif not leads:
+        body["lease"] = "over"
     if maintenance != "off":
         body["maintenance_mode"] = maintenance
     return _json(200 if serves else 503, body)

@@ -176,6 +176,20 @@ class Primary:
         """Rises with each promotion in the history of this database."""
         return int(self.server.ask("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")[0], 16)
 
+    def settle(self) -> None:
+        """Once after a promotion: write the new timeline into the control file, by a checkpoint.
+
+        A former primary that is rewound compares timelines by that file. Until it names the new one,
+        `pg_rewind` finds nothing to do, and says so as a success. PostgreSQL comes to it by itself, within
+        `checkpoint_timeout`. Idempotent. Raises `ServerDown`.
+        """
+        if self.server.ask("SELECT timeline_id FROM pg_control_checkpoint()")[0] == self.timeline():
+            return
+        with self.server.connected() as connection:
+            connection.execute("SET statement_timeout = 0")
+            connection.execute("CHECKPOINT")
+        log.info("postgresql.settled", timeline=self.timeline())
+
     def _end_streams(self, site: str, slot: str) -> int:
         """Ask all that runs for a site to end; how many there were."""
         return len(

@@ -20,6 +20,7 @@ _COPY_SILENT_S_MAX = 180.0
 _REWIND_SILENT_S_MAX = 300.0
 _PROMOTE_S_MAX = 60.0
 _LET_GO_S_MAX = 10.0
+_SETTLED_S_MAX = 300.0
 _VERSION_UNIT = 10_000
 _END_OF_LOG_S = 8.0
 """Longer than a receiver takes that can connect."""
@@ -43,6 +44,10 @@ class CannotRewind(Conflict):
 
 class NotPromoted(Unavailable):
     """It did not become the primary in time."""
+
+
+class NotSettled(Unavailable):
+    """The new primary has not written its first checkpoint in time."""
 
 
 class NotLetGo(Unavailable):
@@ -93,6 +98,12 @@ SELECT coalesce(r.status = 'streaming', false),
        (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000)::bigint,
        (extract(epoch FROM clock_timestamp() - r.last_msg_receipt_time))::float8
 FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver r ON true
+"""
+
+
+_IS_SETTLED = """
+SELECT (timeline_id = ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int)::text
+FROM pg_control_checkpoint()
 """
 
 
@@ -198,12 +209,13 @@ class Standby:
         """Bring a former primary onto the history of the new one and stand by for it, without a full copy.
 
         What only it had is gone afterwards: look at it before. May be broken off and repeated. Raises
-        `CannotRewind` when only `base_backup_from(…, replace_data=True)` helps.
+        `CannotRewind` when only `base_backup_from(…, replace_data=True)` helps, `NotSettled`, `PrimaryAway`.
         """
         server, places = self.server, self.server.places
         server.prepare()
         server.keep(credentials)
         self._refuse_stranger(upstream)
+        self._wait_until_settled(upstream)
         with server.stopped():
             write_whole(places.rewinding, b"", server.account)
             self._rewind(upstream)
@@ -230,6 +242,16 @@ class Standby:
             raise CannotRewind(
                 f"the database in {places.directory} cannot be rewound; take a new copy instead: {error}"
             ) from error
+
+    def _wait_until_settled(self, upstream: Upstream) -> None:
+        """See `Primary.settle`."""
+        until_s = self._clock.monotonic_s() + _SETTLED_S_MAX
+        while self._asked(upstream, _IS_SETTLED) != "true":
+            if self._clock.monotonic_s() > until_s:
+                raise NotSettled(
+                    f"the new primary made no checkpoint within {_SETTLED_S_MAX:.0f} s: try again"
+                )
+            time.sleep(_POLL_S)
 
     def _mark(self) -> None:
         write_whole(self.server.places.data / STANDBY_SIGNAL, b"", self.server.account)

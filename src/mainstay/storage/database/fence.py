@@ -20,6 +20,7 @@ commit that waited for long, acknowledges nothing that the site had no right to.
 """
 
 import json
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -189,6 +190,18 @@ def _without_lease(own: Claim, permit: Permit | None, *, boot: str, now_s: float
     return None
 
 
+def lease_over_s(standing: Standing | None, permit: Permit | None, *, boot: str, now_s: float) -> float:
+    """Since when a primary has been without the lease that it needs; infinite when it never had one.
+
+    0: it has one, or needs none.
+    """
+    if standing is None or not standing.needs_lease or standing.is_replica:
+        return 0.0
+    if permit is None or permit.boot != boot or permit.epoch != standing.own.epoch:
+        return math.inf
+    return max(0.0, now_s - permit.until_s)
+
+
 class Fence(Protocol):
     """What a database asks. `NO_FENCE` never refuses."""
 
@@ -264,6 +277,13 @@ class SiteFence:
     def follows(self) -> bool:
         self._look_if_due()
         return self._site.value is not None and self._site.value.follows
+
+    def lease_over_s(self) -> float:
+        """As the function of this name; infinite, too, when a file is unreadable."""
+        now_s = self._look_if_due()
+        if self._site.problem or self._lease.problem:
+            return math.inf
+        return lease_over_s(self._site.value, self._lease.value, boot=self._boot, now_s=now_s)
 
     def _refused(self) -> Refusal | None:
         now_s = self._look_if_due()
