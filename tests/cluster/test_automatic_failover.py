@@ -180,6 +180,23 @@ def test_a_dead_replica_or_witness_stops_nobody_for_long_and_both_stop_writing(w
 
 
 @only_long
+def test_a_primary_that_starts_goes_on_without_a_replica_that_is_gone(world: Trio) -> None:
+    paris, berlin = world.sites.paris, world.sites.berlin
+    world.failover(paris, "--automatic", *world.witness.options)
+    world.wait_until_named(paris, "berlin")
+    assert world.push(paris), world.refusal
+    berlin.kill()  # before the primary, so that it does not take over
+    paris.kill()
+    paris.start()
+    world.seconds_until_pushed(paris, within_s=_S_MAX)
+    assert world.failover(paris)["standby"] == ""
+    berlin.start()
+    world.wait_until_named(paris, "berlin")
+    assert world.push(paris), world.refusal
+    assert world.heads_of(paris) == world.pushed
+
+
+@only_long
 def test_a_planned_failover_tells_the_witness_and_switching_off_needs_its_word(world: Trio) -> None:
     paris, berlin = world.sites.paris, world.sites.berlin
     world.failover(paris, "--automatic", *world.witness.options)

@@ -24,9 +24,9 @@ from mainstay.provision.postgresql import Primary, Standby
 from support import managed
 from support.long import only_long
 from support.managed import roomy_path
-from support.node import Node
+from support.node import Node, NodeFailed
 from support.pushes import Pushes, workplace
-from support.replicas import ReplicaNode, free_address
+from support.replicas import ReplicaNode, free_address, is_superseded
 from support.servers import free_port, wait_until
 
 __all__ = ["roomy_path"]
@@ -233,6 +233,40 @@ def test_a_promotion_that_is_killed_after_each_step_goes_on(world: World) -> Non
         assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "primary")
         wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
         assert world.heads_of(world.berlin) == world.pushed
+
+
+@only_long
+@pytest.mark.parametrize("step", STEPS)
+def test_the_old_primary_returns_in_any_phase_of_a_promotion(world: World, step: str) -> None:
+    """Whatever it acknowledges then is at the new one in the end."""
+    assert world.add("--mode", "sync").returncode == 0
+    with world.berlin:
+        wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the replica is well")
+        assert world.push(world.paris), world.refusal
+        world.paris.kill()
+        assert world.promote("--yes", failpoint=f"promotion.{step}").returncode == -9
+        if step in ("database", "protected"):  # nobody confirms its commits, and nobody has a higher epoch
+            with pytest.raises(NodeFailed, match="commits wait for berlin"):
+                world.paris.start()
+            world.paris.kill()
+        else:
+            world.paris.start()
+        pushing = threading.Thread(target=world.push, args=(world.paris,))
+        pushing.start()
+        pushing.join(5.0)  # it is answered, or has to wait
+        ended = world.promote("--yes", "--force")
+        assert ended.returncode == 0, ended.stderr
+        pushing.join(2 * _S_MAX)
+        assert not pushing.is_alive()
+        if step in ("database", "protected"):
+            world.paris.start()
+        wait_until(lambda: world.berlin.get("/status")[0] == 200, timeout_s=_S_MAX, what="it serves people")
+        wait_until(lambda: is_superseded(world.paris), timeout_s=_S_MAX, what="the old one knows")
+        assert world.push(world.berlin), world.refusal
+        rejoined = world.paris.run("replica", "rejoin", check=False)
+        assert rejoined.returncode == 0, rejoined.stderr
+        wait_until(lambda: world.status(world.berlin)[0] == 0, timeout_s=_S_MAX, what="a pair again")
+        assert not world.lacking(world.berlin)
 
 
 @only_long

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from mainstay.boot import witnessing
 from mainstay.boot.layout import Layout
+from mainstay.boot.managed_database import server_of
 from mainstay.boot.replicating import candidate, sites_with_objects, stream_of
 from mainstay.boot.site_lines import Lines
 from mainstay.boot.stores import Stores
@@ -143,15 +144,7 @@ class Lease:
             verdict = keeper.name_standby(step.site_id)
             log.info("lease.named", standby=step.site_id, confirmed=bool(verdict), because=step.because)
         elif isinstance(step, naming.WaitFor):
-            self._wait_for(step, others)
-
-    def _wait_for(self, step: naming.WaitFor, others: Sequence[Site]) -> None:
-        self._primary.set_synchronous(sorted(stream_of(each) for each in step.site_ids))
-        log.info("lease.waiting_changed", sites=sorted(step.site_ids), because=step.because)
-        for site in others:
-            state: Literal["active", "joining"] = "active" if site.id in step.site_ids else "joining"
-            if site.mode == "sync" and site.state in ("active", "joining") and site.state != state:
-                change(self._stores.database, site.id, state=state)
+            let_commits_wait(self._stores, self._primary, others, step)
 
     def _flushed_by(self, follower: Follower | None) -> int:
         return max(self._flushed, (follower.flushed or 0) if follower else 0)
@@ -222,6 +215,27 @@ class Lease:
         )
 
 
+def let_commits_wait(stores: Stores, primary: Primary, others: Sequence[Site], step: naming.WaitFor) -> None:
+    """For PostgreSQL at once; pushes wait for the objects of a site as long as it is `active`."""
+    primary.set_synchronous(sorted(stream_of(each) for each in step.site_ids))
+    log.info("lease.waiting_changed", sites=sorted(step.site_ids), because=step.because)
+    for site in others:
+        state: Literal["active", "joining"] = "active" if site.id in step.site_ids else "joining"
+        if site.mode == "sync" and site.state in ("active", "joining") and site.state != state:
+            change(stores.database, site.id, state=state)
+
+
+def go_on_alone(stores: Stores, keeper: Keeper, *, because: str) -> bool:
+    """Of a primary that starts and has no replica. False: the witness does not confirm that it names none."""
+    if not keeper.name_standby(""):
+        return False
+    with closing(Lines(stores.settings)) as lines:
+        lines.refresh()
+        step = naming.WaitFor(frozenset(), because)
+        let_commits_wait(stores, Primary(server_of(stores.settings.data)), lines.others(), step)
+    return True
+
+
 def keeper_of(
     stores: Stores,
     me: Claim,
@@ -244,14 +258,14 @@ def keeper_of(
 
 
 @contextmanager
-def leased(stores: Stores, standing: Standing) -> Iterator[None]:
-    """Keep the lease for the block. Without one the fence says so to whoever writes."""
+def leased(stores: Stores, standing: Standing) -> Iterator[Keeper | None]:
+    """Keep the lease for the block. Without one the fence says so to whoever writes. None: none is needed."""
     with closing(Lines(stores.settings)) as lines:
         lines.refresh()
         found = witnessing.whereabouts(lines.reading, stores.settings.data)
         if found is None:  # switched off: the process of the site notes that
             SiteFile(stores.settings.data).need_lease(needed=False)
-            yield
+            yield None
             return
         keeper = keeper_of(
             stores,
@@ -263,7 +277,7 @@ def leased(stores: Stores, standing: Standing) -> Iterator[None]:
         keeper.renew()
         keeper.start()
         try:
-            yield
+            yield keeper
         finally:
             keeper.close()
 

@@ -14,6 +14,7 @@ A later start finds step 1 done by one look at the database, without importing D
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,6 +30,9 @@ from mainstay.cluster.epochs.site import SiteFile
 from mainstay.foundation.errors import MainstayError
 from mainstay.git.native.version import require_git
 from mainstay.storage.database.fence import refusal_for
+
+if TYPE_CHECKING:
+    from mainstay.cluster.witness.keeping import Keeper
 
 
 def main() -> None:
@@ -48,10 +52,11 @@ def prepare(stores: Stores) -> None:
     if settle_role(stores.settings) or _has_heard_of_a_promotion(stores):
         _check_only(stores)
         return
-    with _leased(stores):
+    with _leased(stores) as keeper:
         if _is_superseded(stores):  # which the witness knew
             _check_only(stores)
         else:
+            _wait_for_replicas(stores, keeper)
             _prepare_truth(stores)
 
 
@@ -72,17 +77,30 @@ def _prepare_truth(stores: Stores) -> None:
     first_start.check_every_start(stores)
 
 
+def _wait_for_replicas(stores: Stores, keeper: "Keeper | None") -> None:
+    """A synchronous one has to follow before anything is written; with a witness we may go on without it."""
+    if not stores.settings.database_is_managed or SiteFile(stores.settings.data).read() is None:
+        return
+    from mainstay.boot import leading, replicating  # noqa: PLC0415 - only who has sites pays
+
+    try:
+        replicating.wait_for_confirmation(server_of(stores.settings.data))
+    except replicating.NobodyConfirms as away:
+        if keeper is None or not leading.go_on_alone(stores, keeper, because=str(away)):
+            raise
+
+
 @contextmanager
-def _leased(stores: Stores) -> Iterator[None]:
+def _leased(stores: Stores) -> Iterator["Keeper | None"]:
     """With automatic failover even the first write needs the witness, or the replica's word."""
     site = SiteFile(stores.settings.data).read()
     if site is None or not site.needs_lease:
-        yield
+        yield None
         return
     from mainstay.boot.leading import leased  # noqa: PLC0415 - only who has sites pays
 
-    with leased(stores, site):
-        yield
+    with leased(stores, site) as keeper:
+        yield keeper
 
 
 def _has_heard_of_a_promotion(stores: Stores) -> bool:

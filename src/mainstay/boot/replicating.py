@@ -51,6 +51,8 @@ _VERSION_UNIT: Final = 10_000
 _TOLD_S_MAX: Final = 2.0
 _POLL_S: Final = 0.05
 _NAMED_S_MAX: Final = 20.0
+_FOLLOWED_S_MAX: Final = 20.0
+"""A replica that runs is back long before."""
 _REST: Final = "UPDATE cluster_site SET state = 'paused' WHERE name = %s AND state <> 'removed' RETURNING id"
 _SIZES: Final = (
     "SELECT current_setting('server_version_num')::int,"
@@ -189,6 +191,29 @@ def _id_of(server: Server, name: str) -> str:
 
 def _unknown(name: str) -> NoSuchSite:
     return NoSuchSite(f"there is no site {name!r}: `mainstay replica status` lists them")
+
+
+def wait_for_confirmation(server: Server, *, within_s: float = _FOLLOWED_S_MAX) -> None:
+    """Until all for whom commits wait follow us: before that nothing can be written, nor even read.
+
+    Works with PostgreSQL alone, as `rest` does. Raises `NobodyConfirms` with the way out.
+    """
+    wanted = set(server.wishes.synchronous)
+    until_s = SYSTEM.monotonic_s() + within_s
+    while missing := wanted - {each.site for each in Primary(server).followers() if each.is_streaming}:
+        if SYSTEM.monotonic_s() > until_s:
+            rows = server.rows("SELECT id, name FROM cluster_site", database=OWNER)
+            names = sorted(name for site_id, name in rows if stream_of(site_id) in missing)
+            raise NobodyConfirms(
+                f"commits wait for {', '.join(names)}, which does not follow {within_s:.0f} s after the start"
+                " of the database: start that site, or let pushes go on without it by `mainstay replica pause"
+                " NAME`"
+            )
+        time.sleep(_POLL_S)
+
+
+class NobodyConfirms(Unavailable):
+    """The synchronous replicas are away."""
 
 
 class ListLocked(Unavailable):
