@@ -257,17 +257,20 @@ def test_a_page_asked_for_while_web_restarts_is_late_but_no_error(mortal: Node) 
     assert mortal.get("/")[0] == 200
 
 
+def name_of(pid: int) -> str:
+    """What `ps` shows."""
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
+
+
 def nursery_of(node: Node) -> int | None:
-    """The child of the supervisor that has its own command line and no name of a process of the node."""
+    """None: there is none at the moment."""
     supervisor = node.pids()["serve"]
     for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
         try:
-            command = Path(f"/proc/{pid}/cmdline").read_text()
-            name = Path(f"/proc/{pid}/comm").read_text()
+            if name_of(int(pid)) == "mainstay-nursery":
+                return int(pid)
         except FileNotFoundError:
             continue
-        if "mainstay.boot.nursery" in command and not name.startswith("mainstay-"):
-            return int(pid)
     return None
 
 
@@ -287,9 +290,9 @@ def test_a_killed_nursery_is_missed_by_nobody_and_replaced_when_it_is_needed(mor
 
 
 def test_processes_have_names_for_who_looks(mortal: Node) -> None:
-    names = {name: Path(f"/proc/{pid}/comm").read_text().strip() for name, pid in mortal.pids().items()}
-    assert names["data"] == "mainstay-data"
-    assert names["worker"] == "mainstay-worker"
+    for name in ("data", "web", "ssh", "worker"):
+        pid = mortal.pids()[name]
+        assert name_of(pid) == Path(f"/proc/{pid}/comm").read_text().strip() == f"mainstay-{name}"
 
 
 def test_when_the_supervisor_is_killed_all_follow_and_the_next_start_works(mortal: Node) -> None:

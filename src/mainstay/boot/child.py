@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from setproctitle import setproctitle
+
 from mainstay.boot import django_is_set_up, setup_django
 from mainstay.boot.exits import EXIT_BUG, exit_code_of
 from mainstay.boot.membership import secret_key
@@ -24,8 +26,6 @@ from mainstay.foundation.errors import MainstayError
 from mainstay.foundation.settings import export_to_children, from_environment
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
-_NAME_BYTES_MAX = 15
 _OPEN_FILES = 65_536
 
 log = logs.get_logger()
@@ -80,9 +80,8 @@ def die_with_parent() -> None:
 
 
 def show_name(process: str) -> None:
-    """In `top` and `ps -o comm`: all processes were forked from one, and have its command line."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, f"mainstay-{process}".encode()[:_NAME_BYTES_MAX])
+    """In `ps` and `top`: processes that were forked from one would all have its command line."""
+    setproctitle(f"mainstay-{process}")
 
 
 def raise_open_files_limit() -> None:

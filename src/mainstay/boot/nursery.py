@@ -116,9 +116,10 @@ def reap_strangers(known: Sequence[int]) -> None:
 # In the nursery
 def main() -> None:
     """Until the supervisor closes the line, or this is one that was born."""
-    from mainstay.boot.child import die_with_parent  # noqa: PLC0415 - the supervisor does without
+    from mainstay.boot.child import die_with_parent, show_name  # noqa: PLC0415 - the supervisor does without
 
     die_with_parent()
+    show_name("nursery")
     line, supervisor = socket.socket(fileno=int(sys.argv[1])), os.getppid()
     _import_all(sys.argv[2:])
     born = _until_born(line, supervisor)

@@ -49,6 +49,7 @@ def _server(socket: Path, *, threads: int) -> Any:
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
         workers_kill_timeout=_KILL_AFTER_S,
         respawn_failed_workers=False,
+        process_name="mainstay-web",
     )
 
 
