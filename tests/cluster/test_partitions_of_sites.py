@@ -131,9 +131,7 @@ def _suffer(scene: Scene, cuts: Sequence[Cut]) -> None:
                 time.sleep(_CUT_S)  # that is the fault
             _heal(scene)
             _wait_for_pushes(pushers)
-    leader = scene.primary()
-    assert leader is not None
-    scene.check(leader, pushers)
+    scene.check(scene.leader_and_follower()[0], pushers)
 
 
 def _wait_for_pushes(pushers: Sequence[Pusher]) -> None:
@@ -145,10 +143,7 @@ def _wait_for_pushes(pushers: Sequence[Pusher]) -> None:
 
 def _heal(scene: Scene) -> None:
     """One leads, the other follows; who was superseded rejoins."""
-    wait_until(lambda: scene.primary() is not None, timeout_s=_S_MAX, what="somebody leads")
-    leader = scene.primary()
-    assert leader is not None
-    follower = scene.berlin if leader is scene.paris else scene.paris
+    leader, follower = scene.leader_and_follower()
     if is_superseded(follower):
         done = follower.run("replica", "rejoin", check=False)
         assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ with pair_on_hosts(roomy_path) as scene, pushing(scene) as pushers:
 scene.check(scene.berlin, pushers)
 """
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,12 @@ from support.managed import require_postgresql
 from support.node import Node
 from support.raw_push import RawPusher
 from support.replicas import ReplicaNode
-from support.servers import skip_missing
+from support.servers import skip_missing, wait_until
 
 PORT: Final = 7443
 _ABSENT = "0" * 40
 _S_MAX = 90
+_NOT_LEADING = ((503, "passive"), (503, "superseded"))
 
 
 @dataclass
@@ -37,10 +39,18 @@ class Scene:
     berlin: Node
     password: str
 
-    def primary(self) -> Node | None:
-        """Whoever alone says so to a balancer; None: nobody, or both for a moment."""
-        leading = [node for node in (self.paris, self.berlin) if _status(node) == 200]
-        return leading[0] if len(leading) == 1 else None
+    def leader_and_follower(self) -> tuple[Node, Node]:
+        """When one of them says to a balancer that it serves people, and the other that it does not lead."""
+        found: list[tuple[Node, Node]] = []
+
+        def look() -> bool:
+            for one, other in ((self.paris, self.berlin), (self.berlin, self.paris)):
+                if _told(one) == (200, "active") and _told(other) in _NOT_LEADING:
+                    found.append((one, other))
+            return bool(found)
+
+        wait_until(look, timeout_s=_S_MAX, what="one leads, the other knows")
+        return found[0]
 
     def check(self, leader: Node, pushers: Sequence["Pusher"]) -> None:
         """Everything acknowledged is there, and nothing that nobody sent."""
@@ -146,8 +156,10 @@ def _added(paris: Node, data: Path, host: Host) -> Node:
     return berlin
 
 
-def _status(node: Node) -> int:
+def _told(node: Node) -> tuple[int, str]:
+    """Status and role, as a balancer hears them."""
     try:
-        return node.get("/status")[0]
+        code, body = node.get("/status")
     except OSError:
-        return 0
+        return 0, ""
+    return code, str(json.loads(body)["role"])

@@ -63,7 +63,7 @@ class Network:
     def __init__(self) -> None:
         self._tag = f"mst{os.getpid()}"
         self._hub = f"{self._tag}hub"
-        self._octet = 64 + os.getpid() % 128
+        self._octet = _free_octet(os.getpid())
         self._hosts: dict[str, Host] = {}
         self.gateway = self._address(254)
         self.block = f"10.{self._octet}.77.0/24"
@@ -171,6 +171,13 @@ class Network:
 
     def _address(self, number: int) -> str:
         return f"10.{self._octet}.77.{number}"
+
+
+def _free_octet(start: int) -> int:
+    """So that `10.X.77.0/24` is nobody's: one that was killed may have left its bridge."""
+    taken = subprocess.run(["ip", "-brief", "address"], capture_output=True, text=True, check=False).stdout
+    octets = (64 + (start + step) % 128 for step in range(128))
+    return next(octet for octet in octets if f"10.{octet}.77." not in taken)
 
 
 def _run(*command: str) -> None:
