@@ -72,7 +72,8 @@ def _replica(bench: Bench, address: str) -> Server:
         "--name",
         "replica",
     ]
-    _run(str(command), "replica", "add", f"https://{address}", "--token", token, *local)
+    sites = ("--sites", f"127.0.0.1:{free_port()}", "--database-listen", f"127.0.0.1:{free_port()}")
+    _run(str(command), "replica", "add", f"https://{address}", "--token", token, *sites, *local)
     with log.open("ab") as output:
         serve = group.argv(str(command), "serve", "--data", str(data))
         process = subprocess.Popen(serve, stdout=output, stderr=output)

@@ -91,12 +91,9 @@ class Room(Pushes):
 
     def _with_our_addresses(self, command: str) -> str:
         sites = self.nodes["paris"].environment["MAINSTAY_SITES"]
-        ours = f"{free_address()} --http 127.0.0.1:0 --ssh 127.0.0.1:0"
-        return (
-            command.replace("https://paris:7443", f"https://{sites}")
-            .replace("0.0.0.0:7443", ours)
-            .replace("TOKEN", self.token)
-        )
+        ours = f" --sites {free_address()} --http 127.0.0.1:0 --ssh 127.0.0.1:0"
+        said = command.replace("https://paris:7443", f"https://{sites}").replace("TOKEN", self.token)
+        return said + (ours if " replica add " in command else "")
 
     def check(self, machine: str) -> None:
         """It takes pushes, and has all that were acknowledged."""

@@ -187,7 +187,7 @@ def write_bundle(data: Path, bundle: Bundle, local: Mapping[str, str], *, force:
     same = before == bundle.instance
     _write_keys(data, bundle.keyring, same=same)
     remember_instance(data, bundle.instance)
-    kept = {name: text for name, text in _settings_in(data).items() if name in LOCAL}
+    kept = {name: text for name, text in settings_in(data).items() if name in LOCAL}
     _write_settings(data, bundle.settings, {**kept, **local})
     (data / "run" / "settings.json").unlink(missing_ok=True)  # what an earlier node here was told
     return same
@@ -204,7 +204,7 @@ def _write_keys(data: Path, keyring: KeyRing, *, same: bool) -> None:
     write_keys(data, keyring)
 
 
-def _settings_in(data: Path) -> dict[str, str]:
+def settings_in(data: Path) -> dict[str, str]:
     """What the settings file here says so far; one that is broken is written anew."""
     try:
         content = tomllib.loads((data / "mainstay.toml").read_text())

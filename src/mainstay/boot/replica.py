@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from mainstay.boot import joining
 from mainstay.boot.inviting import LOCAL
@@ -51,6 +52,9 @@ log = get_logger()
 LET_IN: Final = declare("replica.let_in", "the token is used up and the files of the new site are written")
 COPIED: Final = declare("replica.copied", "the database is copied, the objects are not")
 
+SITES_PORT: Final = 7443
+"""Where sites reach each other when nobody says otherwise; the database takes the next one."""
+_EVERYWHERE: Final = f"0.0.0.0:{SITES_PORT}"
 _TELL_EVERY_S: Final = 2.0
 _LOOK_S: Final = 0.2
 _STOP_S: Final = 15.0
@@ -89,17 +93,30 @@ class Added:
     took_s: float
 
 
+def primary_at(url: str) -> str:
+    """The address that people gave, with the port at which sites reach each other. Raises `NotAnAddress`."""
+    joining.join_url(url)
+    parts = urlsplit(url)
+    return url if parts.port else parts._replace(netloc=f"{parts.netloc}:{SITES_PORT}").geturl()
+
+
+def reachable(data: Path, local: Mapping[str, str]) -> Mapping[str, str]:
+    """Our settings with a port for other sites: as it was chosen, now or before, else the usual one."""
+    return {"sites": joining.settings_in(data).get("sites") or _EVERYWHERE, **local}
+
+
 def examine(url: str, token: JoinToken, data: Path, local: Mapping[str, str]) -> Look:
     """Look at both sides, change nothing. Raises `NotLetIn`, `ClusterUnreachable`."""
-    return look(url, token, _settings(url, data, local))
+    return look(primary_at(url), token, _settings(data, reachable(data, local)))
 
 
 def add(url: str, token: JoinToken, data: Path, local: Mapping[str, str], wish: Wish, *, tell: Tell) -> Added:
     """Make `data` that of a replica. Raises `NotReady` with everything that is in the way."""
     began_s = SYSTEM.monotonic_s()
+    url, local = primary_at(url), reachable(data, local)
     given = Memory(data).adding()
     is_repair = given is not None
-    settings = _settings(url, data, local)
+    settings = _settings(data, local)
     if given is None or given.get("token") != token.id:
         found = look(url, token, settings)
         in_the_way = problems(found.machine, found.primary)
@@ -117,9 +134,8 @@ def add(url: str, token: JoinToken, data: Path, local: Mapping[str, str], wish: 
     )
 
 
-def _settings(url: str, data: Path, local: Mapping[str, str]) -> NodeSettings:
+def _settings(data: Path, local: Mapping[str, str]) -> NodeSettings:
     """As they will be, for the addresses in them."""
-    joining.join_url(url)
     return assemble(data, [{**local, "database_url": MANAGED}])
 
 
