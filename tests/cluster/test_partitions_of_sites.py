@@ -60,6 +60,8 @@ def _witness(data: Path, host: Host) -> Iterator[Sequence[str]]:
 
 
 def _switch_on(scene: Scene, witness: Sequence[str]) -> None:
+    refused = scene.paris.run("failover", "--automatic", check=False)
+    assert (refused.returncode, "cannot tell a dead partner" in refused.stderr) == (5, True), refused.stderr
     done = scene.paris.run("failover", "--automatic", *witness, check=False)
     assert done.returncode == 0, done.stderr
     wait_until(

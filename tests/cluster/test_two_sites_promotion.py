@@ -28,6 +28,7 @@ from support.node import Node, NodeFailed
 from support.pushes import Pushes, workplace
 from support.replicas import ReplicaNode, free_address, is_superseded
 from support.servers import free_port, wait_until
+from support.webhook_receiver import WebhookReceiver
 
 __all__ = ["roomy_path"]
 
@@ -383,8 +384,15 @@ def test_a_cache_keeps_what_its_pattern_names_and_serves_everything(world: World
     other = world.paris.clone_url("root/other", secret=world.password)
     world.git("push", other, "HEAD:refs/heads/main", cwd=world.work)
     assert world.add("--cache", "root/eng*").returncode == 0
+    with WebhookReceiver() as heard:
+        world.berlin.environment["MAINSTAY_CACHE_SYNC_URL"] = heard.url
+        _check_cache(world, other, heard)
+
+
+def _check_cache(world: World, other: str, heard: WebhookReceiver) -> None:
     with world.berlin:
         assert world.push(world.paris), world.refusal
+        world.git("push", other, "HEAD:refs/heads/more", cwd=world.work)
         packs = world.berlin.data / "objects" / "repositories"
         wait_until(lambda: len(list(packs.glob("*/packs/*.pack"))) == 2, timeout_s=_S_MAX, what="its packs")
         wait_until(lambda: world.status(world.paris)[0] == 0, timeout_s=_S_MAX, what="the cache is well")
@@ -393,8 +401,14 @@ def test_a_cache_keeps_what_its_pattern_names_and_serves_everything(world: World
             lambda: world.heads_of(world.berlin) == world.pushed, timeout_s=_S_MAX, what="the kept one"
         )
         here = world.berlin.clone_url("root/other", secret=world.password)
-        assert list(world.git.refs(here)) == ["HEAD", "refs/heads/main"]
+        assert list(world.git.refs(here)) == ["HEAD", "refs/heads/main", "refs/heads/more"]
         assert world.promote("--yes", "--force").returncode == 5
+        wait_until(lambda: heard.posts, timeout_s=_S_MAX, what="the webhook")
+        told = [json.loads(post.body) for post in heard.posts]
+        assert [(each["project"]["path_with_namespace"], each["refs"]) for each in told] == [
+            ("root/engine", ["refs/heads/push-1"])
+        ]
+        assert told[0]["changes"][0]["after"] == world.pushed["push-1"]
 
 
 @only_long

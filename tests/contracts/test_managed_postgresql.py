@@ -26,6 +26,7 @@ from mainstay.provision.postgresql import (
     Server,
     Standby,
     Upstream,
+    slot_of,
 )
 from mainstay.provision.postgresql.tools import ToolFailed
 from support import managed
@@ -112,13 +113,19 @@ def first_data() -> Iterator[Path]:
 @pytest.fixture
 def pair(sites: Callable[[str], Site], first_data: Path) -> tuple[Site, Site]:
     """A primary with a row, and its standby, streaming."""
-    first, second = sites("site-a"), sites("site-b")
-    first.server.prepare()
-    subprocess.run(["cp", "-a", first_data, first.server.places.data], check=True, timeout=_S_MAX)
-    first.server.start()
+    first, second = alone(sites, first_data), sites("site-b")
     first.open()
     follow_anew(first, second)
     return first, second
+
+
+def alone(sites: Callable[[str], Site], first_data: Path) -> Site:
+    """A server with a row that runs."""
+    site = sites("site-a")
+    site.server.prepare()
+    subprocess.run(["cp", "-a", first_data, site.server.places.data], check=True, timeout=_S_MAX)
+    site.server.start()
+    return site
 
 
 def follow_anew(first: Site, second: Site) -> None:
@@ -231,6 +238,21 @@ def test_a_standby_is_promoted_and_the_old_primary_rewound_without_a_copy(pair: 
     assert first.numbers()[:4] == [1, 2, 3, 1000]
     assert second.primary.timeline() == first.standby.timeline() == 2
     assert any("Done" in line for line in said)
+
+
+def test_who_lets_a_site_in_or_shuts_it_out_at_once_with_others_is_not_in_their_way(
+    sites: Callable[[str], Site], first_data: Path
+) -> None:
+    """The process that redeems a token, and the process of the site, which goes by the list."""
+    site = alone(sites, first_data)
+    site.open()
+    with ThreadPoolExecutor(8) as all_at_once:
+        for _ in range(2):
+            made = [all_at_once.submit(site.primary.create_slot, "site-b") for _ in range(8)]
+            assert {each.result() for each in made} == {slot_of("site-b")}
+            gone = [all_at_once.submit(site.primary.drop_slot, "site-b") for _ in range(8)]
+            assert [each.result() for each in gone] == [None] * 8
+    assert site.primary.followers() == []
 
 
 @only_long

@@ -21,6 +21,8 @@ LOCAL = (
     "sites",
     "database_listen",
     "replica_pages",
+    "cache_sync_url",
+    "cache_sync_token",
     "https",
     "health",
     "tls_certificate",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from urllib.request import HTTPSHandler, Request, build_opener
 
 from mainstay.boot.first_start import check_database, check_member, check_store
 from mainstay.boot.inviting import LOCAL
@@ -24,6 +24,7 @@ from mainstay.boot.layout import Layout, make_directories
 from mainstay.boot.locks import pid_lock
 from mainstay.boot.settings import NodeSettings, assemble, load_for_command
 from mainstay.boot.stores import Stores, opened_stores
+from mainstay.boot.unredirected import NoRedirect
 from mainstay.cluster import schema
 from mainstay.cluster.belonging import remember_instance, remembered_instance
 from mainstay.cluster.joining import Bundle, JoinToken, unseal
@@ -99,7 +100,7 @@ def ask(address: str, token: JoinToken, *, site: Mapping[str, Any] | None = None
     shown = {"id": token.id, "proof": token.proof, **({} if site is None else {"site": dict(site)})}
     body = json.dumps(shown).encode()
     request = Request(address, body, {"Content-Type": "application/json"}, method="POST")  # noqa: S310 - http(s), see `join_url`
-    opener = build_opener(_NoRedirect(), HTTPSHandler(context=_unchecked()))
+    opener = build_opener(NoRedirect(), HTTPSHandler(context=_unchecked()))
     try:
         with opener.open(request, timeout=_ASK_S_MAX) as answer:
             return str(json.loads(answer.read(_ANSWER_BYTES_MAX))["sealed"])
@@ -134,13 +135,6 @@ def _look(stores: Stores) -> None:
     if read_marker(stores.objects) is None:
         raise Unavailable(f"{stores.settings.object_store} is empty as seen from here: is its disk mounted?")
     check_store(stores)
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """A POST that is redirected would arrive as a GET; say where it was sent instead."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
 
 
 def _unchecked() -> ssl.SSLContext:

@@ -64,7 +64,15 @@ class Pulling:
         self._thread: threading.Thread | None = None
         self._of = ""
 
-    def towards(self, site: Site, line: Line, *, wants: Callable[[str], bool], keep_deleted_s: int) -> None:
+    def towards(
+        self,
+        site: Site,
+        line: Line,
+        *,
+        wants: Callable[[str], bool],
+        landed: Callable[[str], None],
+        keep_deleted_s: int,
+    ) -> None:
         """Idempotent."""
         if self._of == site.id and self._thread is not None and self._thread.is_alive():
             return
@@ -76,6 +84,7 @@ class Pulling:
             pull_directory(self._data),
             clock=SYSTEM,
             wants=wants,
+            landed=landed,
             keep_deleted_s=keep_deleted_s,
         )
         self._thread = threading.Thread(target=puller.run, args=(self._stop,), name="puller", daemon=True)

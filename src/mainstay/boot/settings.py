@@ -98,6 +98,10 @@ class NodeSettings:
     replica_pages: Literal["off", "read-only"]
     """Whether a replica shows pages and answers the API as far as that only reads. It may be behind its
     primary; the header `X-Mainstay-Replica` says by how much."""
+    cache_sync_url: str
+    """Of a cache: told of each push that has come here whole, by the webhook `cache_sync`."""
+    cache_sync_token: Secret
+    """Shown there in the header `X-Gitlab-Token`."""
     https: Address | None
     """Where TLS is ended here, beside plain `http`; needs `tls_certificate` and `tls_key`."""
     tls_certificate: str
@@ -183,6 +187,8 @@ _OPTIONS: Mapping[str, _Option] = {
     "database_listen": _Option(parsing.address_or_none),
     "replica_readiness": _Option(parsing.one_of("serve-git", "passive"), "serve-git"),
     "replica_pages": _Option(parsing.one_of("off", "read-only"), "off"),
+    "cache_sync_url": _Option(parsing.external_url),
+    "cache_sync_token": _Option(Secret),
     "https": _Option(parsing.address_or_none),
     "tls_certificate": _Option(str),
     "tls_key": _Option(str),
@@ -294,7 +300,7 @@ def remember(settings: NodeSettings) -> None:
 def _memorable(settings: NodeSettings) -> dict[str, str]:
     """Without what commands do not need, and so that it holds wherever the data directory is moved."""
     managed = {"database_url": parsing.MANAGED} if settings.database_is_managed else {}
-    return {**as_text(settings), **managed, "health_token": ""}
+    return {**as_text(settings), **managed, "health_token": "", "cache_sync_token": ""}
 
 
 def _remembered(data: Path) -> dict[str, str]:

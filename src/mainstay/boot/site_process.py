@@ -13,9 +13,10 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mainstay.boot import adopting, child, promotion
+from mainstay.boot.cache_sync import cache_sync_of
 from mainstay.boot.leading import Lease
 from mainstay.boot.managed_database import server_of
 from mainstay.boot.membership import secrets_of
@@ -33,7 +34,7 @@ from mainstay.cluster.epochs.sentinel import MarkerSource, Sentinel, Source
 from mainstay.cluster.epochs.site import SiteFile
 from mainstay.cluster.sites.admission import enlist
 from mainstay.cluster.sites.identity import SiteIdentity, site_id_in
-from mainstay.cluster.sites.puller import KEEP_DELETED_S, everything
+from mainstay.cluster.sites.puller import KEEP_DELETED_S, everything, unheard
 from mainstay.cluster.sites.registry import Site
 from mainstay.foundation.clock import SYSTEM
 from mainstay.foundation.errors import MainstayError, NotFound, OutcomeUnknown, Unavailable
@@ -44,6 +45,9 @@ from mainstay.ops.sites.losses import Heard, LastPush
 from mainstay.ops.sites.memory import Memory
 from mainstay.provision.postgresql import Primary, Server, Standby, Upstream
 from mainstay.storage.database.fence import Standing
+
+if TYPE_CHECKING:
+    from mainstay.ops.sites.cache_sync import CacheSync
 
 log = get_logger()
 
@@ -120,6 +124,7 @@ class SiteProcess:
         self._stopping = threading.Event()
         self._turns = self._superseded_turns = 0
         self._settled_epoch = 0
+        self._cache_sync: CacheSync | None = None
         self._last_said = ""
 
     def stop_soon(self, _number: int, _frame: FrameType | None) -> None:
@@ -137,6 +142,8 @@ class SiteProcess:
             self._pulling.rest()
             self._rest_from_leading()
             self._rest_from_watching()
+            if self._cache_sync is not None:
+                self._cache_sync.close()
             self._sentinel.close()
             self._station.stop()
             self._lines.close()
@@ -269,7 +276,13 @@ class SiteProcess:
         wants = everything if me is None or me.kind == "replica" else Kept(self._stores, me.patterns)
         # What a database that is behind on purpose still names must be there.
         keep_s = KEEP_DELETED_S + (me.delay_s if me else 0)
-        self._pulling.towards(primary, self._lines.to(primary), wants=wants, keep_deleted_s=keep_s)
+        self._pulling.towards(
+            primary,
+            self._lines.to(primary),
+            wants=wants,
+            landed=self._who_hears(me, wants),
+            keep_deleted_s=keep_s,
+        )
         facts = self._lines.to(primary).facts()
         said = facts.get("said")
         self._remember(primary, said if isinstance(said, dict) else {})
@@ -281,6 +294,15 @@ class SiteProcess:
         is_deciding = self._watch is not None and self._watch.is_deciding
         if self._server is not None and facts.get("role") == "primary" and not is_deciding:
             self._turn_to(standing, primary, said if isinstance(said, dict) else {})
+
+    def _who_hears(self, me: Site | None, wants: Callable[[str], bool]) -> Callable[[str], None]:
+        """Of each object that has come: the webhook of a cache, if it has one."""
+        if me is None or me.kind != "cache" or not self._stores.settings.cache_sync_url:
+            return unheard
+        if self._cache_sync is None:
+            self._cache_sync = cache_sync_of(self._stores, me, wants)
+            self._cache_sync.start()
+        return self._cache_sync.landed
 
     def _take_over(self, standing: Standing) -> None:
         """A planned failover: the primary has let its database follow, seen that everything is here, and says

@@ -15,6 +15,7 @@ papered over: `SplitBrain`.
 The form of the records is in `storage.records`, reading them all back in `storage.rebuild`.
 """
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from mainstay.storage.records import (
 CHECKPOINT_VERSIONS: Final = 1000
 """A checkpoint is written whenever a multiple of this passes."""
 
+_COMMIT_KEY: Final = re.compile(r"journal/[0-9A-Z]{26}/[0-9]{12}\.json")
 _CONCURRENT_WRITES = 8
 _GAP_MAX = 1000
 """A longer gap before a push is left to `catch_up`: it is no moment's delay, and the push waits."""
@@ -65,6 +67,11 @@ def folder(uid: str) -> str:
 
 def commit_key(uid: str, version: int) -> str:
     return f"{folder(uid)}{version:012d}.json"
+
+
+def is_commit_key(key: str) -> bool:
+    """Whether this is the record of one change."""
+    return _COMMIT_KEY.fullmatch(key) is not None
 
 
 def prepared_key(uid: str, push_id: str) -> str:

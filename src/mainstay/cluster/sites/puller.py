@@ -101,6 +101,10 @@ def everything(_key: str) -> bool:
     return True
 
 
+def unheard(_key: str) -> None:
+    """Nobody wants to hear what has come."""
+
+
 class Puller:
     """One site's. `store` must be the bare one: through one that pulls by itself it would ask in circles."""
 
@@ -112,19 +116,22 @@ class Puller:
         *,
         clock: Clock,
         wants: Callable[[str], bool] = everything,
+        landed: Callable[[str], None] = unheard,
         keep_deleted_s: int = KEEP_DELETED_S,
         threads: int = THREADS,
         window_max: int = WINDOW_MAX,
     ) -> None:
         """`directory` is for the state, half downloads, and what is set aside; on the disk of the store.
 
-        `wants` says which keys are to be here; a cache leaves the others to those who ask for them.
+        `wants` says which keys are to be here; a cache leaves the others to those who ask for them. `landed`
+        hears of each object that has come, by the threads that pull: it must not wait.
         """
         self._line = line
         self._store = store
         self._directory = directory
         self._clock = clock
         self._wants = wants
+        self._landed = landed
         self._threads_wanted = threads
         self._window_max = window_max
         make_private_directory(directory)
@@ -358,6 +365,7 @@ class Puller:
                 partial.unlink(missing_ok=True)
                 return
             self._count(self._landing.store(task.key, partial))
+            self._landed(task.key)
 
     def _count(self, size_bytes: int) -> None:
         _PULLED.inc()

@@ -99,7 +99,10 @@ class Primary:
         log.info("postgresql.opened", host=listen.host, port=listen.port)
 
     def create_slot(self, site: str) -> str:
-        """Let a site in, and keep from now on what it has not got yet (within the bound). Its slot."""
+        """Let a site in, and keep from now on what it has not got yet (within the bound). Its slot.
+
+        Of several processes that do so at once, one makes the slot.
+        """
         check_site(site)
         server, slot = self.server, slot_of(site)
         with server.held():
@@ -107,13 +110,16 @@ class Primary:
             if site not in sites:
                 server.wish(sites=(*sites, site))
                 server.reload()
-        known = server.rows("SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s", (slot,))
-        if known and known[0][0] == "lost":
-            server.ask("SELECT pg_drop_replication_slot(%s)::text", (slot,))
-        if not known or known[0][0] == "lost":
-            server.ask("SELECT pg_create_physical_replication_slot(%s, true)::text", (slot,))
-            log.info("postgresql.slot_created", site=site)
+            self._have_slot(slot)
         return slot
+
+    def _have_slot(self, slot: str) -> None:
+        known = self.server.rows("SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s", (slot,))
+        if known and known[0][0] == "lost":
+            self.server.ask("SELECT pg_drop_replication_slot(%s)::text", (slot,))
+        if not known or known[0][0] == "lost":
+            self.server.ask("SELECT pg_create_physical_replication_slot(%s, true)::text", (slot,))
+            log.info("postgresql.slot_created", slot=slot)
 
     def drop_slot(self, site: str) -> None:
         """Shut a site out: its streams end, it cannot come back, nothing is kept for it. Idempotent."""
@@ -133,7 +139,8 @@ class Primary:
         gone = (
             "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots WHERE slot_name = %s"
         )
-        server.rows(gone, (slot,))
+        with server.held():
+            server.rows(gone, (slot,))
         log.info("postgresql.slot_dropped", site=site)
 
     def set_synchronous(self, sites: Sequence[str]) -> None:
@@ -185,9 +192,7 @@ class Primary:
         """
         if self.server.ask("SELECT timeline_id FROM pg_control_checkpoint()")[0] == self.timeline():
             return
-        with self.server.connected() as connection:
-            connection.execute("SET statement_timeout = 0")
-            connection.execute("CHECKPOINT")
+        self.server.order("CHECKPOINT")
         log.info("postgresql.settled", timeline=self.timeline())
 
     def _end_streams(self, site: str, slot: str) -> int:

@@ -342,6 +342,17 @@ class Server:
             except psycopg.OperationalError as error:
                 raise ServerDown(f"the database went away: {' '.join(str(error).split())}") from error
 
+    def order(self, statement: str) -> None:
+        """One that answers nothing, and may take as long as it needs. Raises `ServerDown`."""
+        import psycopg  # noqa: PLC0415 - same
+
+        with self.connected() as connection:
+            try:
+                connection.execute("SET statement_timeout = 0")
+                connection.execute(statement.encode())
+            except psycopg.OperationalError as error:
+                raise ServerDown(f"the database went away: {' '.join(str(error).split())}") from error
+
     def is_in_recovery(self) -> bool:
         """Whether it is a standby now. Raises `ServerDown`."""
         return bool(self.ask("SELECT pg_is_in_recovery()")[0])

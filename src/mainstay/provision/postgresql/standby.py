@@ -21,6 +21,7 @@ _REWIND_SILENT_S_MAX = 300.0
 _PROMOTE_S_MAX = 60.0
 _LET_GO_S_MAX = 10.0
 _SETTLED_S_MAX = 300.0
+_ASK_EVERY_S = 0.5
 _VERSION_UNIT = 10_000
 _END_OF_LOG_S = 8.0
 """Longer than a receiver takes that can connect."""
@@ -251,7 +252,7 @@ class Standby:
                 raise NotSettled(
                     f"the new primary made no checkpoint within {_SETTLED_S_MAX:.0f} s: try again"
                 )
-            time.sleep(_POLL_S)
+            time.sleep(_ASK_EVERY_S)
 
     def _mark(self) -> None:
         write_whole(self.server.places.data / STANDBY_SIGNAL, b"", self.server.account)
