@@ -103,7 +103,6 @@ def world(roomy_path: Path, tmp_path: Path) -> Iterator[Trio]:
         yield found
 
 
-@only_long
 def test_the_replica_takes_over_from_a_dead_primary_and_fences_it(world: Trio) -> None:
     paris, berlin = world.sites.paris, world.sites.berlin
     refused = paris.run("failover", "--automatic", check=False)

@@ -26,6 +26,8 @@ from support.servers import skip_missing, wait_until
 PORT: Final = 7443
 _ABSENT = "0" * 40
 _S_MAX = 90
+_BETWEEN_S = 0.1
+"""A load, not all that the machine can bear: other tests run beside it."""
 _NOT_LEADING = ((503, "passive"), (503, "superseded"))
 
 
@@ -84,7 +86,7 @@ class Pusher:
                 self.count += 1
             else:
                 self._look()
-                self.stop.wait(0.2)
+            self.stop.wait(_BETWEEN_S)
         self.raw.close()
 
     def _look(self) -> None:
