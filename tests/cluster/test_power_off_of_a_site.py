@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mainstay.ops.sites.memory import Memory
 from support.long import only_long
 from support.managed import roomy_path
+from support.node import Node
 from support.servers import wait_until
 from support.site_hosts import pair_on_hosts, pushing
 
@@ -29,6 +31,7 @@ def test_what_was_acknowledged_is_on_the_replica(roomy_path: Path, seed: int) ->
             timeout_s=_S_MAX,
             what="the pair is well",
         )
+        wait_until(lambda: _is_waited_for(scene.berlin), timeout_s=_S_MAX, what="the replica was told so")
         with pushing(scene, at_each=1 + seed) as pushers:
             wait_until(lambda: all(p.count > 3 * seed for p in pushers), timeout_s=_S_MAX, what="pushes")
             with scene.network.isolated(scene.hosts["paris"]):
@@ -44,3 +47,9 @@ def test_what_was_acknowledged_is_on_the_replica(roomy_path: Path, seed: int) ->
         assert loss["is_zero"], loss
         assert took_s <= _PROMOTED_S_MAX
         scene.check(scene.berlin, pushers)
+
+
+def _is_waited_for(node: Node) -> bool:
+    """As far as it has heard: what it prints before a promotion is what it knows."""
+    heard = Memory(node.data).heard()
+    return heard is not None and heard.waits_for_us
