@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.node import Node, NodeFailed
+from support.process_tree import descendants
 
 RSS_MIB_MAX = 200
 
@@ -253,7 +254,9 @@ def test_a_killed_process_comes_back(mortal: Node, name: str) -> None:
 
 
 def test_a_page_asked_for_while_web_restarts_is_late_but_no_error(mortal: Node) -> None:
+    workers = [Path(f"/proc/{pid}") for pid in descendants([mortal.pids()["web"]])]
     mortal.kill_process("web")
+    wait_until(lambda: not any(each.exists() for each in workers), within_s=20)  # one dies a moment later
     assert mortal.get("/")[0] == 200
 
 
