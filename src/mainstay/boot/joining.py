@@ -85,7 +85,11 @@ def join(url: str, token: JoinToken, data: Path, local: Mapping[str, str], *, fo
 
 def join_url(url: str) -> str:
     """Where to show the token. Raises `NotAnAddress`."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # looked at when it is asked for
+    except ValueError as error:
+        raise NotAnAddress(f"{url!r} is no address: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise NotAnAddress(f"{url!r} is not http://HOST:PORT or https://HOST of a node or of the balancer")
     return url.rstrip("/") + JOIN_PATH

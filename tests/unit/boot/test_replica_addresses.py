@@ -22,9 +22,10 @@ def test_the_usual_port_is_meant_where_none_is_said(said: str, meant: str) -> No
     assert primary_at(said) == meant
 
 
-def test_what_is_no_address_is_refused() -> None:
+@pytest.mark.parametrize("said", ["paris", "https://paris:99999", "https://paris:port", "https://[::1"])
+def test_what_is_no_address_is_refused(said: str) -> None:
     with pytest.raises(NotAnAddress):
-        primary_at("paris")
+        primary_at(said)
 
 
 def test_it_listens_where_it_was_told_now_or_before_and_else_at_the_usual_port(tmp_path: Path) -> None:
