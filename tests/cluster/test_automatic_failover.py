@@ -69,6 +69,13 @@ class Trio(Pushes):
         said: dict[str, Any] = json.loads(done.stdout)
         return said
 
+    def switched_on(self) -> tuple[Node, Node]:
+        """Both sites, when `berlin` may take over from `paris`."""
+        paris, berlin = self.sites.paris, self.sites.berlin
+        self.failover(paris, "--automatic", *self.witness.options)
+        self.wait_until_named(paris, "berlin")
+        return paris, berlin
+
     def wait_until_named(self, node: Node, name: str) -> None:
         wait_until(
             lambda: self.failover(node)["standby"] == name,
@@ -136,9 +143,7 @@ def _is_shown_to_administrators(node: Node) -> None:
 
 @only_long
 def test_the_old_primary_rejoins_and_takes_over_in_its_turn(world: Trio) -> None:
-    paris, berlin = world.sites.paris, world.sites.berlin
-    world.failover(paris, "--automatic", *world.witness.options)
-    world.wait_until_named(paris, "berlin")
+    paris, berlin = world.switched_on()
     paris.kill()
     world.seconds_until_pushed(berlin, within_s=_TAKEN_OVER_S_MAX)
     paris.launch()
@@ -154,9 +159,7 @@ def test_the_old_primary_rejoins_and_takes_over_in_its_turn(world: Trio) -> None
 
 @only_long
 def test_a_dead_replica_or_witness_stops_nobody_for_long_and_both_stop_writing(world: Trio) -> None:
-    paris, berlin = world.sites.paris, world.sites.berlin
-    world.failover(paris, "--automatic", *world.witness.options)
-    world.wait_until_named(paris, "berlin")
+    paris, berlin = world.switched_on()
 
     berlin.kill()
     assert world.seconds_until_pushed(paris, within_s=30) < 25
@@ -181,9 +184,7 @@ def test_a_dead_replica_or_witness_stops_nobody_for_long_and_both_stop_writing(w
 
 @only_long
 def test_a_primary_that_starts_goes_on_without_a_replica_that_is_gone(world: Trio) -> None:
-    paris, berlin = world.sites.paris, world.sites.berlin
-    world.failover(paris, "--automatic", *world.witness.options)
-    world.wait_until_named(paris, "berlin")
+    paris, berlin = world.switched_on()
     assert world.push(paris), world.refusal
     berlin.kill()  # before the primary, so that it does not take over
     paris.kill()
@@ -198,9 +199,7 @@ def test_a_primary_that_starts_goes_on_without_a_replica_that_is_gone(world: Tri
 
 @only_long
 def test_a_planned_failover_tells_the_witness_and_switching_off_needs_its_word(world: Trio) -> None:
-    paris, berlin = world.sites.paris, world.sites.berlin
-    world.failover(paris, "--automatic", *world.witness.options)
-    world.wait_until_named(paris, "berlin")
+    paris, berlin = world.switched_on()
     assert world.push(paris), world.refusal
     handed = world.failover(paris, "--to", "berlin", "--yes")
     assert handed["paused_s"] < 30

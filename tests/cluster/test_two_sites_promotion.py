@@ -28,7 +28,7 @@ from support.node import Node, NodeFailed
 from support.pushes import Pushes, workplace
 from support.replicas import ReplicaNode, free_address, is_superseded
 from support.servers import free_port, wait_until
-from support.webhook_receiver import WebhookReceiver
+from support.webhook_receiver import Received, webhook_receiver
 
 __all__ = ["roomy_path"]
 
@@ -384,12 +384,12 @@ def test_a_cache_keeps_what_its_pattern_names_and_serves_everything(world: World
     other = world.paris.clone_url("root/other", secret=world.password)
     world.git("push", other, "HEAD:refs/heads/main", cwd=world.work)
     assert world.add("--cache", "root/eng*").returncode == 0
-    with WebhookReceiver() as heard:
+    with webhook_receiver() as heard:
         world.berlin.environment["MAINSTAY_CACHE_SYNC_URL"] = heard.url
         _check_cache(world, other, heard)
 
 
-def _check_cache(world: World, other: str, heard: WebhookReceiver) -> None:
+def _check_cache(world: World, other: str, heard: Received) -> None:
     with world.berlin:
         assert world.push(world.paris), world.refusal
         world.git("push", other, "HEAD:refs/heads/more", cwd=world.work)

@@ -6,11 +6,11 @@ from mainstay.boot.cache_sync import poster
 from mainstay.foundation.logs import Secret
 from mainstay.ops.sites.cache_sync import NotTold
 from support.servers import free_port
-from support.webhook_receiver import WebhookReceiver
+from support.webhook_receiver import webhook_receiver
 
 
 def test_it_arrives_with_its_token() -> None:
-    with WebhookReceiver() as heard:
+    with webhook_receiver() as heard:
         poster(heard.url, Secret("s3cret"))(b'{"event_name": "cache_sync"}')
         poster(heard.url, Secret(""))(b"{}")
     first, second = heard.posts
@@ -22,7 +22,7 @@ def test_it_arrives_with_its_token() -> None:
 
 @pytest.mark.parametrize("status", [302, 404, 500])
 def test_a_refusal_or_a_redirection_is_told_and_not_followed(status: int) -> None:
-    with WebhookReceiver(status) as heard, pytest.raises(NotTold, match=str(status)):
+    with webhook_receiver(status) as heard, pytest.raises(NotTold, match=str(status)):
         poster(heard.url, Secret(""))(b"{}")
     assert len(heard.posts) == 1
 

@@ -234,8 +234,7 @@ def test_a_standby_is_promoted_and_the_old_primary_rewound_without_a_copy(pair: 
     wait_until_same(second, first)
 
     assert first.server.is_in_recovery()
-    assert first.numbers() == second.numbers()
-    assert first.numbers()[:4] == [1, 2, 3, 1000]
+    assert first.numbers() == second.numbers() == [1, 2, 3, *range(1000, 50_001)]
     assert second.primary.timeline() == first.standby.timeline() == 2
     assert any("Done" in line for line in said)
 

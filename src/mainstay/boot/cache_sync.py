@@ -33,7 +33,7 @@ class LocalCache:
 
     def presence_of(self, change: Change) -> Presence:
         here = self._holdings.of(change.repository_id, at_least=change.version)
-        if here is not None and here.version >= change.version and here.is_complete:
+        if here is not None and here.is_complete:
             return "here"
         return "coming" if self._keeps(f"repositories/{change.uid}/") else "not kept"
 

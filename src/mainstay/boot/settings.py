@@ -300,7 +300,8 @@ def remember(settings: NodeSettings) -> None:
 def _memorable(settings: NodeSettings) -> dict[str, str]:
     """Without what commands do not need, and so that it holds wherever the data directory is moved."""
     managed = {"database_url": parsing.MANAGED} if settings.database_is_managed else {}
-    return {**as_text(settings), **managed, "health_token": "", "cache_sync_token": ""}
+    secrets = {name: "" for name in OPTION_NAMES if isinstance(getattr(settings, name), Secret)}
+    return {**as_text(settings), **managed, **secrets}
 
 
 def _remembered(data: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ import json
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from mainstay.foundation.clock import Clock
@@ -64,10 +64,10 @@ class Cache(Protocol):
         ...
 
 
-@dataclass(order=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Waiting:
+    key: str
     until_s: float
-    key: str = field(compare=False)
 
 
 class CacheSync:
@@ -94,12 +94,8 @@ class CacheSync:
 
     def landed(self, key: str) -> None:
         """An object of the primary is here."""
-        if not is_commit_key(key):
-            return
-        try:
-            self._waiting.put_nowait(_Waiting(self._clock.monotonic_s() + ARRIVAL_S_MAX, key))
-        except queue.Full:
-            _TOLD.labels("dropped").inc()
+        if is_commit_key(key):
+            self._put(_Waiting(key, self._clock.monotonic_s() + ARRIVAL_S_MAX))
 
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_S):
@@ -122,6 +118,9 @@ class CacheSync:
             _TOLD.labels("late").inc()
             log.warning("cache_sync.never_whole", key=waiting.key)
             return
+        self._put(waiting)
+
+    def _put(self, waiting: _Waiting) -> None:
         try:
             self._waiting.put_nowait(waiting)
         except queue.Full:
