@@ -15,9 +15,10 @@ import pytest
 from support.long import only_long
 from support.managed import roomy_path
 from support.node import Node
+from support.ports import free_port
 from support.pushes import Pushes, workplace
 from support.replicas import Sites, is_superseded, two_sites
-from support.servers import end, free_port, is_listening, wait_until
+from support.servers import end, is_listening, wait_until
 
 __all__ = ["roomy_path"]
 

@@ -23,9 +23,10 @@ from mainstay.storage.database.postgresql import PostgresqlDatabase
 from support.git_client import GitClient, fsck
 from support.node import Node
 from support.people import Person, person, project_id
+from support.ports import free_port
 from support.postgres import PostgresServer
 from support.process_tree import Sampled
-from support.servers import free_port, wait_until
+from support.servers import wait_until
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("git-nodes")]
 

@@ -25,9 +25,10 @@ from support import managed
 from support.long import only_long
 from support.managed import roomy_path
 from support.node import Node, NodeFailed
+from support.ports import free_port
 from support.pushes import Pushes, workplace
 from support.replicas import ReplicaNode, free_address, is_superseded
-from support.servers import free_port, wait_until
+from support.servers import wait_until
 from support.webhook_receiver import Received, webhook_receiver
 
 __all__ = ["roomy_path"]

@@ -5,7 +5,7 @@ import pytest
 from mainstay.boot.cache_sync import poster
 from mainstay.foundation.logs import Secret
 from mainstay.ops.sites.cache_sync import NotTold
-from support.servers import free_port
+from support.ports import free_port
 from support.webhook_receiver import webhook_receiver
 
 

@@ -17,8 +17,8 @@ from mainstay.provision.traffic.route53 import Boto3Missing, Route53Zone
 from mainstay.provision.traffic.zones import DnsAway, DnsRefused, NameServer, NotAsTold, Zone, ZoneMismatch
 from support.name_server import KEY_NAME, OTHER_ZONE, POLICY_ZONE, ZONE, name_server
 from support.name_server import NameServer as Bind
+from support.ports import free_port
 from support.route53 import Route53, route53
-from support.servers import free_port
 
 RECORD = parse_record(f"git.{ZONE} A 60 one=192.0.2.1")
 WANTED = Wanted(values=frozenset({"192.0.2.1"}), ttl_s=60, mark=Mark(1, "one"))

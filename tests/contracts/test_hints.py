@@ -18,6 +18,7 @@ from mainstay.storage.database import Database
 from mainstay.storage.ledger.sql import SqlLedger
 from support.certificates import make_certificate
 from support.ledgers import MAIN, a_push, a_repository, create
+from support.ports import free_port
 from support.redis_servers import (
     RedisServer,
     running_cluster,
@@ -25,7 +26,7 @@ from support.redis_servers import (
     running_sentinel,
     running_tls_redis,
 )
-from support.servers import free_port, wait_until
+from support.servers import wait_until
 
 CHANNEL = "mainstay:test:outbox"
 PATIENCE_S = 45.0

@@ -32,7 +32,8 @@ from mainstay.provision.postgresql.tools import ToolFailed
 from support import managed
 from support.long import only_long
 from support.managed import SiteAuthority, roomy_directory, roomy_path
-from support.servers import free_port, wait_until
+from support.ports import free_port
+from support.servers import wait_until
 
 __all__ = ["roomy_path"]
 

@@ -14,8 +14,8 @@ from mainstay.foundation.errors import Invalid, Unavailable
 from mainstay.storage.objects import KeyTaken, NoSuchObject, ObjectStore
 from mainstay.storage.objects.opening import open_object_store
 from support.object_stores import fresh_store
+from support.ports import free_port
 from support.s3 import SERVERS, RunningServers, S3Server
-from support.servers import free_port
 
 pytestmark = pytest.mark.xdist_group("s3")
 """All in one worker: the strict server takes a quarter of a minute to start."""

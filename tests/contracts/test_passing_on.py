@@ -19,7 +19,7 @@ from mainstay.repository.forwarding.line import ALIVE, LOOK, Limits, Line
 from mainstay.repository.forwarding.whereabouts import Primary, PrimaryAway
 from support.asgi import Client, Reply
 from support.managed import SiteAuthority
-from support.servers import free_port
+from support.ports import free_port
 
 SITE = "01M7ZAX3369XHCGMJ0YFWSSRWV"
 OTHER = "01M7ZBCXXC42D2R1SN4F360E8P"

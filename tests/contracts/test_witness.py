@@ -21,8 +21,9 @@ from mainstay.cluster.witness.shelf import RECORD_FILE, InUse, ShelfWitness, onl
 from mainstay.foundation.logs import Secret
 from mainstay.storage.objects.register import MemoryRegister, NoConditions, open_register
 from support.certificates import make_certificate
+from support.ports import free_port
 from support.s3 import SERVERS, RunningServers
-from support.servers import end, free_port, is_listening, wait_until
+from support.servers import end, is_listening, wait_until
 
 pytestmark = pytest.mark.xdist_group("s3")
 """All in one worker: the strict server takes a quarter of a minute to start."""

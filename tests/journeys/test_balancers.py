@@ -16,7 +16,8 @@ import pytest
 
 from mainstay.provision.balancers.description import Balancer
 from support.balancers import FakeNode, Program, balancing
-from support.servers import end, free_port, scratch_directory, wait_until
+from support.ports import free_port
+from support.servers import end, scratch_directory, wait_until
 
 PROGRAMS: list[Program] = ["haproxy", "nginx"]
 

@@ -25,8 +25,9 @@ from support.certificates import make_certificate
 from support.git_client import GitClient
 from support.node import Node
 from support.people import Person, person
+from support.ports import free_port
 from support.raw_http import basic
-from support.servers import free_port, program, scratch_directory, wait_until
+from support.servers import program, scratch_directory, wait_until
 
 pytestmark = pytest.mark.xdist_group("client-address")
 

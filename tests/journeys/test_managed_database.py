@@ -13,7 +13,8 @@ from mainstay.provision.postgresql import Listen, Primary, Standby, Upstream
 from support import managed
 from support.managed import SiteAuthority, roomy_path
 from support.node import Node
-from support.servers import free_port, wait_until
+from support.ports import free_port
+from support.servers import wait_until
 
 __all__ = ["roomy_path"]
 

@@ -17,7 +17,8 @@ import pytest
 from support.git_client import GitClient
 from support.node import Node
 from support.people import Person
-from support.servers import free_port, program, skip_missing
+from support.ports import free_port
+from support.servers import program, skip_missing
 
 _numbers = count(1)
 

@@ -20,7 +20,8 @@ import dns.update
 
 from mainstay.provision.traffic.credentials import read_tsig_key
 from mainstay.provision.traffic.dns_update import Rfc2136Zone
-from support.servers import end, free_port, is_listening, program, scratch_directory, wait_until
+from support.ports import free_port
+from support.servers import end, is_listening, program, scratch_directory, wait_until
 
 ZONE = "example.test"
 OTHER_ZONE = "other.test"

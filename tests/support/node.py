@@ -3,7 +3,7 @@
     with Node(tmp_path / "node", environment={"MAINSTAY_FAILPOINTS": "push.committed=kill"}) as node:
         requests to node.url, git to node.clone_url("root/engine"), node.run("fsck", "--json")
 
-The ports of the first start are kept over `stop`, `kill` and `start`, so clients may go on retrying.
+Its ports are kept over `stop`, `kill` and `start`, so clients may go on retrying.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from support.ports import free_port
 
 _SHOWN_LOG_BYTES = 6000
 _POLL_S = 0.02
@@ -51,7 +53,7 @@ class Node:
         self.output = data.parent / f"{data.name}.out"
         self._ready_s_max = ready_s_max
         self._prefix = list(prefix)
-        self._http = self._ssh = f"{address}:0"
+        self._http, self._ssh = (f"{address}:{free_port()}" for _ in range(2))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

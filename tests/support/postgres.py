@@ -20,7 +20,8 @@ from uuid import uuid4
 
 import psycopg
 
-from support.servers import end, free_port, skip_missing, wait_until
+from support.ports import free_port
+from support.servers import end, skip_missing, wait_until
 
 _START_S_MAX = 60
 _PR_SET_PDEATHSIG = 1

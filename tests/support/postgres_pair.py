@@ -17,8 +17,9 @@ from pathlib import Path
 
 import psycopg
 
+from support.ports import free_port
 from support.postgres import end_with_parent, find_binaries, initialize, unprivileged_user
-from support.servers import end, free_port, program, skip_missing, wait_until
+from support.servers import end, program, skip_missing, wait_until
 
 _START_S_MAX = 60
 _SETTINGS = {

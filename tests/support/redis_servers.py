@@ -9,7 +9,8 @@ from pathlib import Path
 from redis import Redis, RedisError
 
 from support.certificates import make_certificate
-from support.servers import end, free_port, program, wait_until
+from support.ports import free_port
+from support.servers import end, program, wait_until
 
 _START_S_MAX = 30
 

@@ -24,7 +24,8 @@ from mainstay.storage.database.postgresql import PostgresqlDatabase
 from mainstay.storage.objects.opening import open_object_store
 from support import managed
 from support.node import Node
-from support.servers import free_pair, wait_until
+from support.ports import free_pair
+from support.servers import wait_until
 
 _S_MAX = 60
 

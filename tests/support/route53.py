@@ -19,7 +19,7 @@ from moto.server import ThreadedMotoServer
 from mainstay.foundation.logs import Secret
 from mainstay.provision.traffic.credentials import AccessKey
 from mainstay.provision.traffic.route53 import Route53Zone
-from support.servers import free_port
+from support.ports import free_port
 
 ZONE = "example.test"
 _KEYS = {"aws_access_key_id": "AKIDTEST", "aws_secret_access_key": "SECRETTEST"}

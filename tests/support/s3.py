@@ -18,8 +18,9 @@ from botocore.config import Config
 
 from mainstay.storage.objects import ObjectStore
 from mainstay.storage.objects.opening import open_object_store
+from support.ports import free_port
 from support.rgw import rgw_server
-from support.servers import end, free_port, is_listening, wait_until
+from support.servers import end, is_listening, wait_until
 
 _REGION = "us-east-1"
 _BUCKET = "mainstay-tests"

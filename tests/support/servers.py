@@ -6,7 +6,6 @@ A server that is not installed skips the test with a reason that starts with `se
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -74,29 +73,6 @@ def _find(name: str) -> str | None:
 def _postgresql_major(path: Path) -> int:
     version = path.parts[-3]
     return int(version) if version.isdigit() else 0
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def free_pair() -> int:
-    """The first of two free ports that follow each other, both below those that the kernel gives to clients.
-
-    So nobody's connection takes one of them before it is used.
-    """
-    while True:
-        port = 20_000 + 2 * secrets.randbelow(6_000)
-        with (
-            contextlib.suppress(OSError),
-            socket.create_server(("127.0.0.1", port)),
-            socket.create_server(("127.0.0.1", port + 1)),
-        ):
-            return port
 
 
 def wait_until(

@@ -18,6 +18,8 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
+from support.ports import free_port
+
 _CHUNK_BYTES = 1 << 16
 _TICK_S = 0.1
 _CONNECT_S_MAX = 5.0
@@ -37,7 +39,7 @@ class TcpProxy:
         self._flowing.set()
         self._closing = threading.Event()
         self._listener: socket.socket | None = None
-        self.port = 0
+        self.port = free_port()
         self.connections = 0
         """How many there have been."""
         self._listen()
@@ -91,7 +93,6 @@ class TcpProxy:
         listener.bind(("127.0.0.1", self.port))
         listener.listen(128)
         listener.settimeout(_TICK_S)
-        self.port = listener.getsockname()[1]
         self._listener = listener
 
     def _stop_listening(self) -> None:
