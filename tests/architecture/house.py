@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -42,11 +42,13 @@ class Module:
         return any(self.path.is_relative_to(SOURCE / room) for room in rooms)
 
 
+@cache
 def modules() -> list[Module]:
     """Every module under src that people write (Django writes migrations)."""
     paths = (path for path in sorted(SOURCE.rglob("*.py")) if "migrations" not in path.parts)
     return [Module(path) for path in paths]
 
 
+@cache
 def modules_of_tests() -> list[Module]:
     return [Module(path) for path in sorted(TESTS.rglob("test_*.py"))]

@@ -95,9 +95,9 @@ def test_a_function_fits_the_screen() -> None:
 def test_a_test_asserts() -> None:
     empty = [
         f"{m.name}:{f.lineno} {f.name}"
-        for m in modules_of_tests()
+        for m, asserting in ((m, _asserting(m)) for m in modules_of_tests())
         for f in m.functions()
-        if f.name.startswith("test_") and f.name not in _asserting(m)
+        if f.name.startswith("test_") and f.name not in asserting
     ]
     assert empty == []
 
