@@ -4,9 +4,10 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,26 @@ class Lived:
         return ["ada/engine", "ada/notes", "machines/loom", "ada/copy-of-engine"]
 
 
-@pytest.fixture
-def lived(tmp_path: Path) -> Iterator[Lived]:
-    with Node(tmp_path / "node") as node:
-        ada = person(node, tmp_path / "ada", "ada")
-        work = ada.git.repository(tmp_path / "work")
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Lived:
+    """It has come to its end; its node rests."""
+    home = tmp_path_factory.mktemp("life")
+    with Node(home / "node") as node:
+        ada = person(node, home / "ada", "ada")
+        work = ada.git.repository(home / "work")
         _live(ada, work)
-        yield Lived(node, ada, work)
+        assert node.stop() == 0
+    return Lived(node, ada, work)
+
+
+@pytest.fixture
+def lived(life: Lived, tmp_path: Path) -> Iterator[Lived]:
+    """One of its own, which rests."""
+    for each in (life.node.data, life.work):
+        subprocess.run(["cp", "-a", each, tmp_path / each.name], check=True)
+    node = Node(tmp_path / life.node.data.name)
+    yield Lived(node, replace(life.ada, node=node), tmp_path / life.work.name)
+    node.kill()
 
 
 def _live(ada: Person, work: Path) -> None:
@@ -132,6 +146,7 @@ def _clones_are_clean(lived: Lived, git: GitClient, url_of: Callable[[str], str]
 # The database is lost
 def test_a_lost_database_is_rebuilt_from_the_object_store(lived: Lived, tmp_path: Path) -> None:
     node, git = lived.node, lived.ada.git
+    node.start()
     refs = {path: git.refs(lived.ada.url(path)) for path in lived.paths}
     assert node.stop() == 0
     before = _truth(node)
@@ -165,7 +180,6 @@ def test_a_lost_database_is_rebuilt_from_the_object_store(lived: Lived, tmp_path
 
 def test_rebuilding_twice_changes_nothing(lived: Lived) -> None:
     node = lived.node
-    node.stop()
     before = _truth(node)
     assert node.run("rebuild-db").returncode == 0
     assert _truth(node) == before
@@ -176,6 +190,7 @@ def test_rebuilding_twice_changes_nothing(lived: Lived) -> None:
 
 
 def test_a_running_node_is_not_rebuilt_under_its_feet(lived: Lived) -> None:
+    lived.node.start()
     done = lived.node.run("rebuild-db", check=False)
     assert done.returncode == 5
     assert "stop it first" in done.stderr
@@ -184,7 +199,8 @@ def test_a_running_node_is_not_rebuilt_under_its_feet(lived: Lived) -> None:
 def test_nothing_acknowledged_is_missing_after_a_kill_and_a_lost_database(lived: Lived) -> None:
     node, git = lived.node, lived.ada.git
     acknowledged: dict[str, str] = {}
-    for number in range(3):
+    node.start()
+    for number in range(2):
         commit = git.commit(lived.work, f"late-{number}", "just before the end\n")
         branch = f"refs/heads/late-{number}"
         git("push", lived.ada.url("ada/engine"), f"main:{branch}", cwd=lived.work)

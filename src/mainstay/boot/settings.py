@@ -301,11 +301,15 @@ def _memorable(settings: NodeSettings) -> dict[str, str]:
     """Without what commands do not need, and so that it holds wherever the data directory is moved."""
     managed = {"database_url": parsing.MANAGED} if settings.database_is_managed else {}
     secrets = {name: "" for name in OPTION_NAMES if isinstance(getattr(settings, name), Secret)}
-    return {**as_text(settings), **managed, **secrets}
+    return {**as_text(settings), **managed, **secrets, "data": str(settings.data)}
 
 
 def _remembered(data: Path) -> dict[str, str]:
-    """What the last `serve` on this directory chose; nothing when there was none."""
+    """What the last `serve` on this directory chose; nothing when there was none.
+
+    Of a directory that was moved or copied since, the database and the objects in it are meant, not those at
+    the place where it was: they may still be there, and be somebody else's.
+    """
     try:
         kept = json.loads(_memory_of(data).read_text())
     except FileNotFoundError:
@@ -314,7 +318,19 @@ def _remembered(data: Path) -> dict[str, str]:
         raise InvalidSettings(
             [f"cannot read {_memory_of(data)}: {error}; start `mainstay serve` again"]
         ) from error
-    return _known({name: value for name, value in kept.items() if value})
+    before, now = _usual_places(Path(kept.get("data", data))), _usual_places(data)
+    return _known(
+        {name: now[name] if value == before.get(name) else value for name, value in kept.items() if value}
+    )
+
+
+def _usual_places(data: Path) -> dict[str, str]:
+    """What depends on the data directory, unless somebody chose otherwise."""
+    return {
+        name: parsing.text_of(option.read(option.default(data)))
+        for name, option in _OPTIONS.items()
+        if not isinstance(option.default, str)
+    }
 
 
 def _memory_of(data: Path) -> Path:

@@ -95,6 +95,19 @@ def test_a_command_uses_what_the_last_serve_chose(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "run" / "settings.json").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("objects", ["", "s3://elsewhere/prefix"])
+def test_a_command_on_a_copy_of_the_data_touches_nothing_at_its_old_place(
+    tmp_path: Path, objects: str
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "run").mkdir(parents=True)
+    remember(load({"data": str(old), "object_store": objects or None}))
+    old.rename(new)
+    settings = load_for_command(new)
+    assert settings == load({"data": str(new), "object_store": objects or None})
+    assert str(new / "mainstay.db") in settings.database_url
+
+
 def test_the_health_token_is_neither_shown_nor_written_down(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "mainstay.toml").write_text('health_token = "hunter2"\n')
