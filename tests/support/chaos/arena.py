@@ -93,6 +93,8 @@ class Arena:
     database: str = "patroni"
     store: str = "rgw"
     raw_clients: int = 4
+    rest_s: float = 0.0
+    """Of each client between two operations."""
     use_network: bool = True
     chance: random.Random = field(init=False)
     recorder: Recorder = field(init=False)
@@ -126,7 +128,7 @@ class Arena:
     @contextmanager
     def load(self) -> Iterator[None]:
         """Clients work until the end of the block. A client that crashed fails the run."""
-        desk = Desk(self.recorder, self.tally, Event())
+        desk = Desk(self.recorder, self.tally, Event(), rest_s=self.rest_s)
         load = Load(self._clients(desk), desk)
         load.begin()
         try:

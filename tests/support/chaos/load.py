@@ -42,6 +42,12 @@ class Desk:
     tally: Tally
     stop: Event
     now_s: Callable[[], float] = time.monotonic
+    rest_s: float = 0.0
+    """Of each client after each turn; for a run that has other tests beside it."""
+
+    def rest(self) -> None:
+        if self.rest_s:
+            self.stop.wait(self.rest_s)
 
 
 def fresh_commit(parent: str, message: str) -> tuple[str, list[RawObject]]:
@@ -85,6 +91,7 @@ class RawClient:
                 self.push_together()
             else:
                 self.swap(self.chance.choice(self.refs), values)
+            self.desk.rest()
         self.pusher.close()
 
     def look(self) -> dict[str, str] | None:
@@ -197,6 +204,7 @@ class GitClient:
             elif not self._push(turn):
                 self.desk.stop.wait(_PAUSE_S)
                 self._learn()
+            self.desk.rest()
 
     def _push(self, turn: int) -> bool:
         self._git(

@@ -21,13 +21,13 @@ STORAGES = {"sqlite-directory": "directory", "postgresql-s3": "s3"}
 def everywhere(points_of: Callable[[str], Sequence[str]] | None = None) -> Collection[Any]:
     """Parameters `storage, transport[, point]`; what shares an instance stays in one test process.
 
-    In a short run the shared stores take each point over one transport only, in turns.
+    In a short run each storage takes each point over one transport only, in turns.
     """
     cases = []
     for storage, kind in STORAGES.items():
         for turn, transport in enumerate(get_args(Transport)):
             points = [(point,) for point in points_of(kind)] if points_of else [()]
-            taken = points if ALL or kind == "directory" or not points_of else points[turn::2]
+            taken = points if ALL or not points_of else points[turn::2]
             cases += [_case(storage, transport, *point) for point in taken]
     return cases
 
