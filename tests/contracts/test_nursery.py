@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -112,6 +113,25 @@ def test_what_was_born_outlives_the_nursery_and_the_next_is_refused(environment:
     nursery.close()
     process.send_signal(signal.SIGTERM)
     assert code_of(process) == -signal.SIGTERM
+
+
+_BEARS_FOR_THE_DEAD = """\
+import os, socket, subprocess, sys
+from mainstay.boot import nursery
+dead = subprocess.Popen([sys.executable, "-c", ""])
+dead.wait()
+line, _ = socket.socketpair()
+assert not nursery._is_newborn(line, dead.pid)
+"""
+
+
+def test_a_newborn_whose_supervisor_has_died_ends_at_once_with_the_sockets_it_was_given() -> None:
+    ours, theirs = os.pipe()
+    subprocess.run([sys.executable, "-c", _BEARS_FOR_THE_DEAD], pass_fds=[theirs], check=True)
+    os.close(theirs)
+    with os.fdopen(ours) as held:
+        assert select.select([held], [], [], 5)[0], "somebody still has it"
+        assert held.read() == ""
 
 
 def test_a_nursery_that_cannot_import_bears_nobody(environment: dict[str, str]) -> None:

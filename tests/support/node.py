@@ -83,7 +83,6 @@ class Node:
         """Start the process and come back at once."""
         assert self._process is None, "the node runs already"
         self.data.parent.mkdir(parents=True, exist_ok=True)
-        (self.data / "run" / "state.json").unlink(missing_ok=True)
         command = [
             *self._prefix,
             *_mainstay(),
@@ -153,11 +152,13 @@ class Node:
 
     # What it is like
     def state(self) -> dict[str, Any]:
-        """What the supervisor last wrote; empty when there is none yet."""
+        """What the supervisor last wrote; empty when this one has written nothing yet."""
         try:
-            return json.loads((self.data / "run" / "state.json").read_text())
+            found: dict[str, Any] = json.loads((self.data / "run" / "state.json").read_text())
         except FileNotFoundError:
             return {}
+        is_of_another = self._process is not None and self._process.pid != found["processes"]["serve"]["pid"]
+        return {} if is_of_another else found
 
     def pids(self) -> dict[str, int]:
         """Process ids by name, `serve` included."""

@@ -153,18 +153,23 @@ def _until_born(line: socket.socket, supervisor: int) -> str | None:
 
 
 def _is_newborn(line: socket.socket, supervisor: int) -> bool:
-    """Fork twice: the one in between ends, the supervisor adopts the newborn, and that says its id."""
+    """Fork twice: the one in between ends, the supervisor adopts the newborn, and that says its id.
+
+    A supervisor that was killed in the meantime adopts nobody. Then the newborn ends at once: it has the
+    sockets that the next supervisor wants to open.
+    """
     between = os.fork()
     if between:
         os.waitpid(between, 0)
         return False
+    between = os.getpid()
     if os.fork():
         os._exit(0)
     until_s = time.monotonic() + _ADOPTION_S_MAX
-    while os.getppid() != supervisor:
-        if time.monotonic() > until_s:
-            os._exit(1)
+    while os.getppid() == between and time.monotonic() < until_s:
         time.sleep(_POLL_S)
+    if os.getppid() != supervisor:
+        os._exit(1)
     _send(line, {"pid": os.getpid()}, [])
     line.close()
     return True
