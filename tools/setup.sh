@@ -51,8 +51,8 @@ make_venv() {
     "$chosen" -m venv .venv
 }
 
-install() { # LOCK: exactly these versions, and only files with these hashes
-    PIP_USER=0 "$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$1"
+install() { # LOCK [OPTION...]: exactly these versions, and only files with these hashes
+    PIP_USER=0 "$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$@"
 }
 
 git_is_new_enough || fail "git 2.39 or newer is needed; found: $(git version 2>/dev/null || echo none)"
@@ -76,6 +76,6 @@ if [ "$(read_stamp serve)" != "$serve_stamp" ] || [ ! -x .venv/bin/mainstay ]; t
 fi
 if [ "$what" = develop ] && [ "$(read_stamp develop)" != "$develop_stamp" ]; then
     say "setup: installing what checks and tests need into .venv (once; about a minute)"
-    install requirements/develop.txt
+    install requirements/develop.txt --no-compile # most of it is never imported
     printf '%s\n' "$develop_stamp" >.venv/stamp-develop
 fi
