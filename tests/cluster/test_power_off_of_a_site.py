@@ -15,14 +15,14 @@ from support.site_hosts import pair_on_hosts, pushing
 
 __all__ = ["roomy_path"]
 
-pytestmark = [only_long, pytest.mark.timeout(600), pytest.mark.xdist_group("managed-postgresql")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("site-hosts")]
 
 _S_MAX = 90
 _PROMOTED_S_MAX = 60.0
 _MEANWHILE_S = 2.0
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=only_long) for seed in (2, 3))])
 def test_what_was_acknowledged_is_on_the_replica(roomy_path: Path, seed: int) -> None:
     """Its cable is dead from the same moment: nobody hears a reset, only silence."""
     with pair_on_hosts(roomy_path) as scene:
