@@ -23,7 +23,7 @@ from support.site_hosts import PORT, Pusher, Scene, pair_on_hosts, pushing
 
 __all__ = ["roomy_path"]
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("site-hosts")]
+pytestmark = [only_long, pytest.mark.timeout(600), pytest.mark.xdist_group("site-hosts")]
 
 _S_MAX = 90
 _CUT_S = 25.0
@@ -110,19 +110,11 @@ CUTS: list[Cut] = [
 ]
 
 
-@pytest.mark.parametrize(
-    "cut",
-    [
-        the_primary_alone,
-        *(pytest.param(cut, marks=only_long) for cut in CUTS if cut is not the_primary_alone),
-    ],
-    ids=lambda cut: cut.__name__,
-)
+@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.__name__)
 def test_at_most_one_acknowledges_and_nothing_is_dropped(scene: Scene, cut: Cut) -> None:
     _suffer(scene, [cut])
 
 
-@only_long
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_one_after_the_other(scene: Scene, seed: int) -> None:
     _suffer(scene, random.Random(seed).sample(CUTS, 3))
